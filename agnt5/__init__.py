@@ -1,0 +1,101 @@
+"""Durable workflows and AI agents on Celery and Redis.
+
+Every public name is loaded when it is first used, so that `import agnt5` costs next to nothing and a module
+which only defines handlers never loads Celery or Redis.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from agnt5.client import AsyncClient, Client
+    from agnt5.contracts.errors import (
+        Agnt5Error,
+        ConfigurationError,
+        DuplicateRunError,
+        HandlerNotFoundError,
+        InvalidInputError,
+        JournalLimitError,
+        NonDeterminismError,
+        NonRetryableError,
+        PayloadTooLargeError,
+        ResultTimeoutError,
+        RunCancelledError,
+        RunEndedError,
+        RunFailedError,
+        RunNotFoundError,
+        RunTimeoutError,
+        SerializationError,
+        StepFailedError,
+        StoreUnavailableError,
+        TaskFailedError,
+        WorkerLostError,
+        WorkflowIOError,
+        WrongContextError,
+    )
+    from agnt5.retry import BackoffPolicy, RetryPolicy
+    from agnt5.sdk.context import Context
+    from agnt5.sdk.decorators import function, workflow
+
+    __version__: str
+
+__all__ = [
+    "Agnt5Error",
+    "AsyncClient",
+    "BackoffPolicy",
+    "Client",
+    "ConfigurationError",
+    "Context",
+    "DuplicateRunError",
+    "HandlerNotFoundError",
+    "InvalidInputError",
+    "JournalLimitError",
+    "NonDeterminismError",
+    "NonRetryableError",
+    "PayloadTooLargeError",
+    "ResultTimeoutError",
+    "RetryPolicy",
+    "RunCancelledError",
+    "RunEndedError",
+    "RunFailedError",
+    "RunNotFoundError",
+    "RunTimeoutError",
+    "SerializationError",
+    "StepFailedError",
+    "StoreUnavailableError",
+    "TaskFailedError",
+    "WorkerLostError",
+    "WorkflowIOError",
+    "WrongContextError",
+    "__version__",
+    "function",
+    "workflow",
+]
+
+_HOME = {
+    "function": "agnt5.sdk.decorators",
+    "workflow": "agnt5.sdk.decorators",
+    "Context": "agnt5.sdk.context",
+    "Client": "agnt5.client",
+    "AsyncClient": "agnt5.client",
+    "RetryPolicy": "agnt5.retry",
+    "BackoffPolicy": "agnt5.retry",
+}
+"""Where a public name lives; all others are errors."""
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version  # noqa: PLC0415 - loaded on first use
+
+        value: Any = version("agnt5-celery")
+    elif name in __all__:
+        value = getattr(import_module(_HOME.get(name, "agnt5.contracts.errors")), name)
+    else:
+        raise AttributeError(f"module 'agnt5' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,96 @@
+"""`create_app`: the Celery app of a project that uses agnt5."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable
+from typing import Any
+
+from celery import Celery
+from kombu import Queue
+
+from agnt5.contracts.errors import ConfigurationError
+from agnt5.contracts.ids import queue_of
+from agnt5.contracts.settings import Settings, mask_url
+from agnt5.registry import default_registry
+from agnt5.runtime import control, worker
+from agnt5.runtime.process import Runtime
+from agnt5.runtime.fastpath import use_fast_path
+from agnt5.runtime.tasks import register
+
+
+def create_app(
+    modules: Iterable[str] = (),
+    *,
+    redis_url: str | None = None,
+    broker_url: str | None = None,
+    name: str = "agnt5",
+    stock_transport: bool = False,
+    **settings: Any,
+) -> Celery:
+    """The Celery app of a project: every handler of `modules` as a task, on agnt5's pool, transport and beat.
+
+    `redis_url` (AGNT5_REDIS_URL) is where runs live, `broker_url` (AGNT5_BROKER_URL; by default the same) where
+    Celery's messages go. Other keyword arguments are those of `Settings`. The app is a plain `celery.Celery`: add
+    tasks, change `app.conf`, choose another pool with `-P`. Opens no connection.
+
+    Raises `ConfigurationError` that names the module which cannot be imported, or the setting that is wrong.
+    """
+    given = {"redis_url": redis_url, "broker_url": broker_url, **settings}
+    chosen = Settings.from_env(**{key: value for key, value in given.items() if value is not None})
+    for module in modules:
+        _load(module)
+    broker = chosen.broker_url or chosen.redis_url
+    app = Celery(name)
+    runtime = Runtime(app, chosen, default_registry())
+    app.agnt5 = runtime
+    use_fast_path(app, broker_url=broker, stock_transport=stock_transport)
+    app.loader.override_backends = {"agnt5": "agnt5.runtime.backend:RunBackend"}
+    app.conf.update(
+        result_backend=f"agnt5+{chosen.redis_url}",
+        accept_content=["json"],
+        task_serializer="json",
+        result_serializer="json",
+        task_track_started=True,
+        worker_prefetch_multiplier=1,
+        worker_send_task_events=True,
+        broker_connection_retry_on_startup=True,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        task_queues=[Queue(queue_of(service), routing_key=queue_of(service)) for service in runtime.registry.services]
+        + [Queue("celery", routing_key="celery")],
+        task_default_queue="celery",
+        task_routes=(_Route(runtime),),
+        beat_scheduler="agnt5.runtime.beat:Scheduler",
+        worker_log_format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    register(app, runtime)
+    worker.connect(app, runtime)
+    control.connect()
+    return app
+
+
+class _Route:
+    """Celery's router: a handler's messages go to its service's queue."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    def __call__(self, name: str, *_args: Any, **_kwargs: Any) -> dict[str, str] | None:
+        if name not in self._runtime.registry:
+            return None
+        return {"queue": queue_of(name.partition(".")[0])}
+
+
+def _load(module: str) -> None:
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name and module.startswith(error.name):
+            raise ConfigurationError(
+                f"create_app(modules=[..., {module!r}]): there is no module {error.name!r}; run from the project's"
+                " folder, or install it"
+            ) from error
+        raise
+
+
+__all__ = ["create_app", "mask_url"]

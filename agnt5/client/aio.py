@@ -1,0 +1,327 @@
+"""`AsyncClient`: start runs, read them, signal them. For web apps, scripts and tests on asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Self
+
+from agnt5.client.announced import check_announced
+from agnt5.client.runs import RunState, outcome_of, state_of
+from agnt5.client.waiting import Waits
+from agnt5.contracts.clock import to_ms
+from agnt5.contracts.errors import HandlerNotFoundError, InvalidInputError
+from agnt5.contracts.ids import check_id, new_run_id
+from agnt5.contracts.runs import RunStatus
+from agnt5.contracts.settings import Settings
+from agnt5.registry import Handler
+from agnt5.replay import journal
+from agnt5.replay.events import Event, SignalReceived
+from agnt5.runtime.dispatch import Dispatcher, open_dispatcher
+from agnt5.runtime.encoding import encode_checked
+from agnt5.runtime.starting import StartRequest, start_run
+from agnt5.sdk.decorators import handler_of
+from agnt5.store import browse, keys
+from agnt5.store.opening import open_store
+from agnt5.store.store import Store
+
+PATIENCE_S = 10.0
+"""How long a client's call rides out an outage of Redis before it raises `StoreUnavailableError`."""
+
+BATCH = 1000
+
+HandlerLike = str | Handler | Callable[..., Any]
+
+
+class AsyncRun:
+    """A run, wherever it is. Holds nothing but its id; every method asks the store."""
+
+    def __init__(self, client: AsyncClient, run_id: str, handler: Handler | None = None) -> None:
+        self._client = client
+        self._handler = handler
+        self.id = run_id
+
+    def __repr__(self) -> str:
+        return f"<run {self.id}>"
+
+    def rebound(self, client: AsyncClient) -> AsyncRun:
+        """The same run by another client."""
+        return AsyncRun(client, self.id, self._handler)
+
+    async def status(self) -> RunStatus:
+        """Where it stands. Raises `RunNotFoundError`."""
+        return (await self.state()).status
+
+    async def state(self) -> RunState:
+        """All there is to know about it in one read. Raises `RunNotFoundError`."""
+        return await self._client.state(self.id)
+
+    async def result(self, timeout: float | timedelta | None = None) -> Any:
+        """Its result, in the form of the handler's return annotation where this process knows the handler.
+
+        Waits up to `timeout` (seconds or timedelta; None: as long as it takes), and rides out outages. Raises
+        `TaskFailedError` (also `RunTimeoutError`, `WorkerLostError`) with what the handler raised,
+        `RunCancelledError`, `ResultTimeoutError` while the run goes on, `RunNotFoundError`.
+        """
+        value = await self._client.wait(self.id, timeout)
+        return value if self._handler is None else self._handler.coerce_result(value)
+
+    async def history(self) -> list[Event]:
+        """The journal of its current generation, oldest first."""
+        return await self._client.history(self.id)
+
+    async def signal(self, name: str, payload: Any = None) -> None:
+        """Send it a signal. See `AsyncClient.signal`."""
+        await self._client.signal(self.id, name, payload)
+
+    async def cancel(self, reason: str = "") -> None:
+        """Ask it to end. See `AsyncClient.cancel`."""
+        await self._client.cancel(self.id, reason)
+
+    async def retry(self) -> None:
+        """Open it again after it failed. See `AsyncClient.retry`."""
+        await self._client.retry(self.id)
+
+
+class AsyncClient:
+    """Starts and reads runs. Connects on first use; one for each event loop and process is enough.
+
+    `redis_url` and `broker_url` default to AGNT5_REDIS_URL and AGNT5_BROKER_URL; other keyword arguments are those
+    of `Settings`. Use it in `async with`, or call `close()`.
+
+    Every change it makes is safe to repeat: a call whose answer was lost can be made again.
+    """
+
+    def __init__(self, redis_url: str | None = None, *, broker_url: str | None = None, **settings: Any) -> None:
+        given = {"redis_url": redis_url, "broker_url": broker_url, **settings}
+        self.settings = Settings.from_env(**{key: value for key, value in given.items() if value is not None})
+        self._opening: asyncio.Task[tuple[Store, Dispatcher, Waits]] | None = None
+        self._announced: dict[str, dict[str, Any]] = {}
+
+    async def __aenter__(self) -> Self:
+        await self._open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._opening is not None:
+            store, dispatcher, waits = await self._opening
+            await dispatcher.flush()
+            await waits.close()
+            await store.link.close()
+            self._opening = None
+
+    # ---- starting
+
+    async def start(
+        self,
+        handler: HandlerLike,
+        input: Any = None,  # noqa: A002 - one word for one thing
+        *,
+        id: str | None = None,  # noqa: A002
+        headers: Mapping[str, str] | None = None,
+        priority: int | None = None,
+        run_timeout: float | timedelta | None = None,
+    ) -> AsyncRun:
+        """Start a run of a handler: a decorated function, or `"service.handler"`.
+
+        `id` makes it idempotent: the same id with the same input is the same run, also much later; with another
+        input or handler `DuplicateRunError` is raised. Once this returns, the run is durable.
+
+        Raises `HandlerNotFoundError` when neither this process nor any worker has the handler, `InvalidInputError`,
+        `SerializationError`, `PayloadTooLargeError`; nothing was started then. `StoreUnavailableError`: unknown
+        whether it was; repeat with the same id.
+        """
+        store, dispatcher, _ = await self._open()
+        known = await self._check(handler, input)
+        request = self._request(handler, input, id, headers, priority, run_timeout)
+        dispatcher.send((await start_run(store, self.settings, request, known)).out)
+        return AsyncRun(self, request.run_id, known)
+
+    async def start_many(
+        self,
+        handler: HandlerLike,
+        inputs: Iterable[Any],
+        *,
+        ids: Sequence[str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        priority: int | None = None,
+    ) -> list[AsyncRun]:
+        """Start a run for each input, thousands a second. `ids`, where given, has one id for each.
+
+        As `start` in all else. All inputs are checked before the first run starts; when the connection fails
+        half-way, repeating the call with the same ids starts what is missing.
+        """
+        store, dispatcher, _ = await self._open()
+        inputs = list(inputs)
+        if ids is not None and len(ids) != len(inputs):
+            raise InvalidInputError(f"start_many: {len(inputs)} inputs and {len(ids)} ids; one id for each is needed")
+        known = None
+        for value in inputs:
+            known = await self._check(handler, value)
+        requests = [
+            self._request(handler, value, ids[at] if ids is not None else None, headers, priority, None)
+            for at, value in enumerate(inputs)
+        ]
+        for at in range(0, len(requests), BATCH):
+            pending = [start_run(store, self.settings, request, known) for request in requests[at : at + BATCH]]
+            for created in await asyncio.gather(*pending):
+                dispatcher.send(created.out)
+        return [AsyncRun(self, request.run_id, known) for request in requests]
+
+    def _request(
+        self, handler: HandlerLike, value: Any, run_id: str | None, headers: Mapping[str, str] | None,
+        priority: int | None, run_timeout: float | timedelta | None,
+    ) -> StartRequest:  # fmt: skip
+        return StartRequest(
+            new_run_id() if run_id is None else check_id(run_id),
+            _address(handler),
+            value,
+            headers=_headers(headers),
+            priority=priority,
+            run_timeout_ms=to_ms(run_timeout, "run_timeout"),
+        )
+
+    async def _check(self, handler: HandlerLike, value: Any) -> Handler | None:
+        """The handler, if this process has it. Its input is checked here, or against what workers announced."""
+        target = handler_of(handler)
+        if isinstance(target, Handler):
+            target.bind(value)
+            return target
+        if target not in self._announced:
+            await self._learn()
+        described = self._announced.get(target)
+        if described is None:
+            raise HandlerNotFoundError(_not_announced(target, self._announced))
+        check_announced(target, described, value)
+        return None
+
+    async def _learn(self) -> None:
+        store, _, _ = await self._open()
+        flat = await store.link.call("HGETALL", keys.handlers())
+        self._announced = {name.decode(): json.loads(text) for name, text in zip(flat[::2], flat[1::2], strict=True)}
+
+    # ---- reading
+
+    async def get(self, run_id: str) -> AsyncRun:
+        """The run of an id. Raises `RunNotFoundError`."""
+        await self.state(run_id)
+        return AsyncRun(self, run_id)
+
+    async def state(self, run_id: str) -> RunState:
+        """A run's state. Raises `RunNotFoundError`."""
+        store, _, _ = await self._open()
+        return state_of(await browse.record(store, run_id))
+
+    async def history(self, run_id: str) -> list[Event]:
+        """The journal of a run's current generation. Raises `RunNotFoundError`."""
+        store, _, _ = await self._open()
+        await browse.record(store, run_id)
+        return [journal.decode(entry) for entry in await store.entries(run_id, 0)]
+
+    async def runs(
+        self, *, status: RunStatus | str | None = None, handler: HandlerLike | None = None, limit: int = 50
+    ) -> list[RunState]:
+        """Root runs, newest first: those that have not ended, then the ended ones within retention."""
+        store, _, _ = await self._open()
+        wanted = None if status is None else _status(status)
+        address = None if handler is None else _address(handler)
+        found: list[RunState] = []
+        for ended in (False, True):
+            if wanted is not None and wanted.ended is not ended:
+                continue
+            async for record in browse.newest(store, ended=ended):
+                if len(found) >= limit:
+                    return found
+                if (wanted is None or record.status is wanted) and address in (None, record.fields["handler"]):
+                    found.append(state_of(record))
+        return found
+
+    async def wait(self, run_id: str, timeout: float | timedelta | None = None) -> Any:
+        """The result of a run by id, as plain JSON data. See `AsyncRun.result`."""
+        _, _, waits = await self._open()
+        timeout_ms = to_ms(timeout)
+        return outcome_of(await waits.ended(run_id, None if timeout_ms is None else timeout_ms / 1000))
+
+    # ---- acting
+
+    async def signal(self, run_id: str, name: str, payload: Any = None, *, operation: str | None = None) -> None:
+        """Send a signal to a workflow run. Kept if it comes early; each is taken by one wait, in order of arrival.
+
+        With the same `operation` it is delivered once, however often it is sent. Raises `RunNotFoundError`,
+        `RunEndedError`, `InvalidInputError` for names that begin with `human.`, which approvals keep to themselves.
+        """
+        if not isinstance(name, str) or not name or name.startswith("human."):
+            raise InvalidInputError(
+                f"signal name {name!r}: a non-empty name is needed that does not begin with 'human.'"
+            )
+        store, dispatcher, _ = await self._open()
+        what = f"signal {name!r}"
+        operation = operation or uuid.uuid4().hex
+        body = encode_checked(
+            SignalReceived(name=name, payload=payload, op=operation), payload, what, self.settings.payload_limit
+        )
+        dispatcher.send(await store.deliver(run_id, operation=operation, body=body))
+
+    async def cancel(self, run_id: str, reason: str = "") -> None:
+        """Ask a run to end, with its children. A workflow may clean up first; a run that completes first wins.
+
+        Durable: it holds wherever the run is. Raises `RunNotFoundError`, `RunEndedError`.
+        """
+        store, dispatcher, _ = await self._open()
+        _, out = await store.cancel(run_id, reason=json.dumps(str(reason)).encode())
+        dispatcher.send(out)
+
+    async def retry(self, run_id: str) -> None:
+        """Open a failed root run again: recorded results stand, what had failed is done again.
+
+        Raises `InvalidInputError` for a run that did not fail or is a child, `RunNotFoundError`.
+        """
+        store, dispatcher, _ = await self._open()
+        dispatcher.send(await store.reopen(run_id))
+
+    async def _open(self) -> tuple[Store, Dispatcher, Waits]:
+        if self._opening is None:
+            self._opening = asyncio.ensure_future(self._connect())
+        try:
+            return await asyncio.shield(self._opening)
+        except BaseException:
+            if self._opening is not None and self._opening.done():
+                self._opening = None
+            raise
+
+    async def _connect(self) -> tuple[Store, Dispatcher, Waits]:
+        store = await open_store(self.settings, name="agnt5:client", patience_s=PATIENCE_S)
+        return store, await open_dispatcher(store, self.settings), Waits(store)
+
+
+def _address(handler: HandlerLike) -> str:
+    target = handler_of(handler)
+    return target.address if isinstance(target, Handler) else target
+
+
+def _status(status: RunStatus | str) -> RunStatus:
+    try:
+        return RunStatus(status)
+    except ValueError:
+        raise InvalidInputError(f"status {status!r}: one of {', '.join(RunStatus)} is needed") from None
+
+
+def _headers(headers: Mapping[str, str] | None) -> dict[str, str]:
+    return {str(name).lower(): str(value) for name, value in (headers or {}).items()}
+
+
+def _not_announced(address: str, announced: Mapping[str, Any]) -> str:
+    service = address.partition(".")[0]
+    near = sorted(name for name in announced if name.startswith(f"{service}."))
+    there = f"service {service!r} has {', '.join(near)}" if near else f"no worker has announced service {service!r}"
+    return f"handler {address!r}: {there}; start a worker that imports it, or import its module here"

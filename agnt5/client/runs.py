@@ -1,0 +1,87 @@
+"""What a client says of a run: its state, its outcome, its history."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from agnt5 import codec
+from agnt5.contracts.clock import at_ms
+from agnt5.contracts.errors import RunCancelledError, TaskFailedError, from_data
+from agnt5.contracts.runs import RunStatus
+from agnt5.store.replies import Record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunState:
+    """A run as it stood when it was read. Times are aware UTC datetimes, None where it has not come so far.
+
+    `host` is the worker that has it in memory; `trouble` says why a worker refused it (its code does not fit the
+    journal); `error` is `{type, message, traceback, where}` of a failed run.
+    """
+
+    id: str
+    handler: str
+    kind: str
+    status: RunStatus
+    attempt: int
+    generation: int
+    queue: str
+    priority: int
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    retry_at: datetime | None
+    host: str | None
+    parent: str | None
+    input: Any
+    result: Any = None
+    error: dict[str, Any] | None = None
+    trouble: str | None = None
+
+
+def state_of(record: Record) -> RunState:
+    """A record in a form for people."""
+    first = codec.loads(record.first)
+    last = codec.loads(record.last) if record.status.ended else {}
+    fields = record.fields
+    error = last.get("error")
+    if record.status is RunStatus.CANCELLED:
+        error = {"type": "RunCancelledError", "message": last.get("reason", "")}
+    return RunState(
+        id=record.id,
+        handler=fields["handler"],
+        kind=fields.get("kind") or first.get("kind", ""),
+        status=record.status,
+        attempt=record.number("attempt") or 0,
+        generation=record.number("gen") or 0,
+        queue=fields["queue"],
+        priority=record.number("priority") or 0,
+        created_at=at_ms(int(fields["created"])),
+        started_at=_time(record, "started"),
+        ended_at=_time(record, "ended"),
+        retry_at=_time(record, "retry"),
+        host=fields.get("host") or None,
+        parent=fields.get("parent"),
+        input=first.get("input"),
+        result=last.get("result"),
+        error=error,
+        trouble=fields.get("trouble"),
+    )
+
+
+def outcome_of(record: Record) -> Any:
+    """The result of an ended run, or the error that it ended with, raised."""
+    last = codec.loads(record.last)
+    if record.status is RunStatus.COMPLETED:
+        return last.get("result")
+    if record.status is RunStatus.CANCELLED:
+        reason = last.get("reason", "")
+        raise RunCancelledError(reason or "cancelled", type="RunCancelledError", where=f"run {record.id}")
+    raise from_data(last.get("error") or {}, TaskFailedError)
+
+
+def _time(record: Record, field: str) -> datetime | None:
+    ms = record.number(field)
+    return None if ms is None else at_ms(ms)

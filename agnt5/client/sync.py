@@ -1,0 +1,129 @@
+"""`Client`: the same methods without await. Delegates to `AsyncClient` on a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import threading
+from collections.abc import Callable, Coroutine
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
+
+from agnt5.client.aio import AsyncClient, AsyncRun
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class _Portal:
+    """An event loop in a daemon thread; a forked child gets a new one."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.loop = asyncio.new_event_loop()
+        threading.Thread(target=self.loop.run_forever, name="agnt5-client", daemon=True).start()
+
+    def run(self, coro: Coroutine[Any, Any, R]) -> R:
+        future = asyncio.run_coroutine_threadsafe(coro, self.loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()  # a KeyboardInterrupt ends the wait, not the run
+            raise
+
+
+def _client_method(
+    method: Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, R]],
+) -> Callable[Concatenate[Client, P], R]:
+    @functools.wraps(method)
+    def call(self: Client, *args: P.args, **kwargs: P.kwargs) -> R:
+        return cast("R", self.wrap(self.call(method, *args, **kwargs)))
+
+    return call
+
+
+def _run_method(
+    method: Callable[Concatenate[AsyncRun, P], Coroutine[Any, Any, R]],
+) -> Callable[Concatenate[Run, P], R]:
+    @functools.wraps(method)
+    def call(self: Run, *args: P.args, **kwargs: P.kwargs) -> R:
+        async def on(client: AsyncClient) -> R:
+            return await method(self.run.rebound(client), *args, **kwargs)
+
+        return self.client.call(on)
+
+    return call
+
+
+class Run:
+    """A run, wherever it is. The methods are those of `AsyncRun`."""
+
+    def __init__(self, client: Client, run: AsyncRun) -> None:
+        self.client = client
+        self.run = run
+        self.id = run.id
+
+    def __repr__(self) -> str:
+        return repr(self.run)
+
+    status = _run_method(AsyncRun.status)
+    state = _run_method(AsyncRun.state)
+    result = _run_method(AsyncRun.result)
+    history = _run_method(AsyncRun.history)
+    signal = _run_method(AsyncRun.signal)
+    cancel = _run_method(AsyncRun.cancel)
+    retry = _run_method(AsyncRun.retry)
+
+
+class Client:
+    """Starts and reads runs from ordinary code: web views, scripts, shells. Thread-safe, survives `fork`.
+
+    Arguments and methods are those of `AsyncClient`. Use it in `with`, or leave it open for the process's life.
+    """
+
+    def __init__(self, redis_url: str | None = None, *, broker_url: str | None = None, **settings: Any) -> None:
+        self._make = functools.partial(AsyncClient, redis_url, broker_url=broker_url, **settings)
+        self._async = self._make()
+        self._portal: _Portal | None = None
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections and the thread."""
+        with self._lock:
+            portal, self._portal = self._portal, None
+        if portal is not None and portal.pid == os.getpid():
+            portal.run(self._async.close())
+            portal.loop.call_soon_threadsafe(portal.loop.stop)
+        self._async = self._make()
+
+    def call(self, method: Callable[..., Coroutine[Any, Any, R]], *args: Any, **kwargs: Any) -> R:
+        with self._lock:
+            if self._portal is None or self._portal.pid != os.getpid():
+                self._portal, self._async = _Portal(), self._make()
+            portal, target = self._portal, self._async
+        return portal.run(method(target, *args, **kwargs))
+
+    def wrap(self, value: Any) -> Any:
+        if isinstance(value, AsyncRun):
+            return Run(self, value)
+        return [self.wrap(one) for one in value] if isinstance(value, list) else value
+
+    start = _client_method(AsyncClient.start)
+    start_many = _client_method(AsyncClient.start_many)
+    get = _client_method(AsyncClient.get)
+    state = _client_method(AsyncClient.state)
+    history = _client_method(AsyncClient.history)
+    runs = _client_method(AsyncClient.runs)
+    wait = _client_method(AsyncClient.wait)
+    signal = _client_method(AsyncClient.signal)
+    cancel = _client_method(AsyncClient.cancel)
+    retry = _client_method(AsyncClient.retry)

@@ -1,0 +1,174 @@
+"""The one tree of errors. A message says where, what was expected, what was found and what to do."""
+
+from __future__ import annotations
+
+import traceback
+from typing import Any
+
+TRACEBACK_LIMIT = 16_384
+"""Characters of a recorded traceback that are kept (the end is the part that tells)."""
+
+
+class Agnt5Error(Exception):
+    """Root of all errors that agnt5 raises on purpose."""
+
+
+class ConfigurationError(Agnt5Error):
+    """A setting, a decorator or the server is not usable as it is."""
+
+
+class StoreUnavailableError(Agnt5Error):
+    """Redis did not answer in time. Whether a call took effect is unknown; repeating it is safe."""
+
+
+class StoreFullError(StoreUnavailableError):
+    """Redis is at its `maxmemory`. Nothing was written; free memory or raise the limit, then repeat."""
+
+
+class InvalidInputError(Agnt5Error):
+    """Input that does not fit the handler, or an id, name or option of the wrong form. Nothing was started."""
+
+
+class PayloadTooLargeError(InvalidInputError):
+    """An input, result, step result or signal is over its limit. Nothing was written."""
+
+
+class SerializationError(InvalidInputError):
+    """A value has no JSON form. Nothing was written."""
+
+
+class HandlerNotFoundError(InvalidInputError):
+    """No handler of that name is registered."""
+
+
+class DuplicateRunError(InvalidInputError):
+    """A run with this id exists and was started with another handler or input."""
+
+
+class RunNotFoundError(Agnt5Error):
+    """No run of that id: never started, or past its retention."""
+
+
+class RunEndedError(Agnt5Error):
+    """The run has ended, so that it takes no signal, cancel or retry of this kind any more."""
+
+
+class ResultTimeoutError(Agnt5Error, TimeoutError):
+    """The run did not end within the time that the caller waits. The run itself goes on."""
+
+
+class NonDeterminismError(Agnt5Error):
+    """Workflow code asked for something else than its journal holds.
+
+    The run is not failed: it waits, unchanged, for code that fits its journal.
+    """
+
+
+class IllegalTransitionError(Agnt5Error):
+    """The run state table has no such step: a defect of agnt5, never of user code."""
+
+
+class WorkflowIOError(Agnt5Error):
+    """Workflow code used a socket, thread, subprocess or other thing that cannot be replayed."""
+
+
+class WrongContextError(Agnt5Error):
+    """This ctx call does not exist for this kind of handler."""
+
+
+class JournalLimitError(Agnt5Error):
+    """The journal of a run is over its limit of events or bytes."""
+
+
+class StaleEpochError(Agnt5Error):
+    """This worker no longer owns the run: another one took over, and what we wanted to write was refused."""
+
+
+class RunFailedError(Agnt5Error):
+    """A run, step or child ended without a result. Carries what its own code raised, as data.
+
+    `type` is the name of the original exception class, `message` its text, `traceback` its
+    formatted traceback (may be empty), `details` more JSON data where an error has any.
+    """
+
+    kind = "failed"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        type: str = "Exception",  # noqa: A002 - the public attribute is called so
+        traceback: str = "",
+        where: str = "",
+        details: Any = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.type = type
+        self.traceback = traceback
+        self.where = where
+        self.details = details
+
+    def __str__(self) -> str:
+        place = f"{self.where}: " if self.where else ""
+        return f"{place}{self.type}: {self.message}"
+
+
+class TaskFailedError(RunFailedError):
+    """A child run, or the run whose result was asked for, failed. The cause is in its attributes."""
+
+
+class StepFailedError(RunFailedError):
+    """A step of a workflow failed; recorded, so that every replay sees the same failure."""
+
+
+class RunCancelledError(RunFailedError):
+    """The run was cancelled before it had a result."""
+
+    kind = "cancelled"
+
+
+class RunTimeoutError(RunFailedError):
+    """An attempt, or the whole run, took longer than its timeout."""
+
+
+class WorkerLostError(RunFailedError):
+    """The run killed its worker several times and is not tried again."""
+
+
+class NonRetryableError(Agnt5Error):
+    """Raise it from a handler (or a subclass of it) to fail the run without further attempts."""
+
+
+def error_data(error: BaseException, *, where: str = "") -> dict[str, Any]:
+    """An exception as JSON data: `{type, message, traceback, where, details}`; never pickled."""
+    if isinstance(error, RunFailedError):
+        data: dict[str, Any] = {
+            "type": error.type,
+            "message": error.message,
+            "traceback": error.traceback,
+            "where": error.where or where,
+        }
+        if error.details is not None:
+            data["details"] = error.details
+        return data
+    text = "".join(traceback.format_exception(error))
+    return {
+        "type": type(error).__name__,
+        "message": str(error),
+        "traceback": text[-TRACEBACK_LIMIT:],
+        "where": where,
+    }
+
+
+def from_data(data: dict[str, Any], kind: type[RunFailedError] = TaskFailedError) -> RunFailedError:
+    """The exception that stands for recorded error data; own errors come back as their own class."""
+    own = {cls.__name__: cls for cls in (RunTimeoutError, WorkerLostError, RunCancelledError)}
+    cls = own.get(data.get("type", ""), kind)
+    return cls(
+        data.get("message", ""),
+        type=data.get("type", "Exception"),
+        traceback=data.get("traceback", ""),
+        where=data.get("where", ""),
+        details=data.get("details"),
+    )

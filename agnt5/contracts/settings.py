@@ -1,0 +1,193 @@
+"""Settings: one frozen object, read from the environment once at the edge and passed down from there.
+
+Every setting has one name: the argument `retention` of `create_app` and `Client` is `AGNT5_RETENTION` in the
+environment and, with its unit, `Settings.retention_ms` in the code.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from datetime import timedelta
+from difflib import get_close_matches
+from typing import Any, NamedTuple, Self
+
+from agnt5.contracts.errors import ConfigurationError
+
+PREFIX = "AGNT5_"
+DEFAULT_REDIS_URL = "redis://localhost:6379/0"
+
+_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+_BYTES = {"": 1, "b": 1, "k": 1024, "kib": 1024, "m": 1024**2, "mib": 1024**2, "g": 1024**3, "gib": 1024**3}
+_AMOUNT = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*$")
+_PASSWORD = re.compile(r"(://[^/:@]*:).*(@)")
+
+
+class _Reader(NamedTuple):
+    """How one sort of setting is read: a sentence part that says what is expected, and the reading itself."""
+
+    expected: str
+    read: Callable[[Any], Any]
+
+
+def mask_url(url: str) -> str:
+    """A URL for logs and errors: its password as `***`."""
+    return _PASSWORD.sub(r"\1***\2", url)
+
+
+def _duration(least_ms: int = 0) -> _Reader:
+    def read(value: Any) -> int:
+        if isinstance(value, timedelta):
+            return _at_least(round(value.total_seconds() * 1000), least_ms)
+        amount, unit = _amount(value)
+        return _at_least(round(amount * _MS[unit.lower() or "s"]), least_ms)
+
+    least = f" of at least {least_ms} ms" if least_ms else ""
+    return _Reader(f"a duration{least}: '7d', '12h', '90m', '30s', '500ms', or a number of seconds", read)
+
+
+def _size() -> _Reader:
+    def read(value: Any) -> int:
+        amount, unit = _amount(value)
+        return _at_least(round(amount * _BYTES[unit.lower()]), 1)
+
+    return _Reader("a size: '1MiB', '512KiB', or a number of bytes", read)
+
+
+def _count(least: int, most: int) -> _Reader:
+    def read(value: Any) -> int:
+        if isinstance(value, bool | float):
+            raise TypeError
+        number = _at_least(int(value), least)
+        if number > most:
+            raise ValueError
+        return number
+
+    return _Reader(f"a whole number from {least} to {most}", read)
+
+
+def _url(*schemes: str) -> _Reader:
+    def read(value: Any) -> str:
+        scheme, found, rest = value.strip().partition("://")
+        if not found or (schemes and scheme not in schemes) or not (rest or scheme == "memory"):
+            raise ValueError
+        return str(value.strip())
+
+    shown = " or ".join(f"{scheme}://" for scheme in schemes) or "scheme://"
+    return _Reader(f"a URL that begins with {shown}", read)
+
+
+def _amount(value: Any) -> tuple[float, str]:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise TypeError
+    match = _AMOUNT.match(str(value))
+    if match is None:
+        raise ValueError
+    return float(match[1]), match[2]
+
+
+def _at_least(number: int, least: int) -> int:
+    if number < least:
+        raise ValueError
+    return number
+
+
+def _setting(default: Any, reader: _Reader, *, shown: bool = True) -> Any:
+    return field(default=default, repr=shown, metadata={"reader": reader})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """All that can be set. `Settings()` has the defaults; `Settings.from_env()` is what processes use."""
+
+    redis_url: str = _setting(DEFAULT_REDIS_URL, _url("redis", "rediss", "unix", "valkey", "valkeys"), shown=False)
+    """Where runs live."""
+    broker_url: str = _setting("", _url(), shown=False)
+    """Where Celery's messages go; by default `redis_url`."""
+    shards: int = _setting(16, _count(1, 4096))
+    """Shards of the key space. Fixed by the first process that ever starts on a server."""
+    retention_ms: int = _setting(604_800_000, _duration(1000))
+    """How long the record of an ended run is kept."""
+    metrics_port: int | None = _setting(None, _count(1, 65_535))
+    """Port of the Prometheus endpoint; None serves none."""
+
+    linger_ms: int = _setting(10_000, _duration())
+    """How long a waiting workflow stays in memory before it is parked."""
+    max_hosted: int = _setting(10_000, _count(0, 10_000_000))
+    """Waiting runs that one worker process keeps in memory; the least recently used are parked beyond it."""
+    max_active: int = _setting(1000, _count(1, 1_000_000))
+    """Runs that one worker process advances at the same time."""
+
+    payload_limit: int = _setting(1_048_576, _size())
+    """Bytes of JSON of one input, result, step result or signal."""
+    journal_limit_events: int = _setting(10_000, _count(100, 10_000_000))
+    """Events of one generation of a run's journal."""
+    journal_limit_bytes: int = _setting(67_108_864, _size())
+    """Bytes of one generation of a run's journal."""
+
+    heartbeat_ms: int = _setting(1000, _duration(50))
+    """How often a host renews its liveness entry."""
+    liveness_timeout_ms: int = _setting(5000, _duration(200))
+    """A host that renewed nothing for so long is taken for dead, and its runs are queued again."""
+    probe_after_ms: int = _setting(30_000, _duration(100))
+    """A queue's oldest run, when unclaimed for so long, has its message sent again."""
+    overtake_slack_ms: int = _setting(5000, _duration())
+    """How much later an overtaking run must have been queued before the overtaken one counts as lost."""
+    shutdown_grace_ms: int = _setting(30_000, _duration())
+    """How long a warm shutdown lets functions finish before it hands them back."""
+    max_host_losses: int = _setting(3, _count(1, 1000))
+    """Workers that a run may kill before it fails with `WorkerLostError`."""
+
+    def __post_init__(self) -> None:
+        if not self.broker_url:
+            object.__setattr__(self, "broker_url", self.redis_url)
+        if self.heartbeat_ms * 2 > self.liveness_timeout_ms:
+            raise ConfigurationError(
+                f"AGNT5_LIVENESS_TIMEOUT: expected at least twice AGNT5_HEARTBEAT ({self.heartbeat_ms} ms), "
+                f"found {self.liveness_timeout_ms} ms; one late heartbeat would make a live worker look dead"
+            )
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None, /, **overrides: Any) -> Self:
+        """Settings from `AGNT5_*` variables (of this process, or of `environ`), arguments first.
+
+        An argument has the variable's name in lower case and without `AGNT5_`: `retention="12h"`,
+        `timedelta(hours=12)` and `43200` say the same. An argument of None counts as not given, and so does
+        an empty variable. Raises `ConfigurationError` that names the variable or argument, what was found
+        and what is expected.
+        """
+        env = os.environ if environ is None else environ
+        given = {name: value for name, value in overrides.items() if value is not None}
+        _refuse_unknown(overrides)
+        values: dict[str, Any] = {}
+        for item in fields(cls):
+            name = _public(item.name)
+            variable = PREFIX + name.upper()
+            if name in given:
+                values[item.name] = _read(item.metadata["reader"], name, given[name])
+            elif env.get(variable, "").strip():
+                values[item.name] = _read(item.metadata["reader"], variable, env[variable])
+        return cls(**values)
+
+
+def _public(field_name: str) -> str:
+    return field_name.removesuffix("_ms")
+
+
+def _refuse_unknown(overrides: Mapping[str, Any]) -> None:
+    known = [_public(item.name) for item in fields(Settings)]
+    for name in overrides:
+        if name not in known:
+            close = get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+            raise ConfigurationError(f"setting {name!r} is not known; {hint}")
+
+
+def _read(reader: _Reader, source: str, found: Any) -> Any:
+    try:
+        return reader.read(found)
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
+        shown = mask_url(found) if isinstance(found, str) else found
+        raise ConfigurationError(f"{source}: expected {reader.expected}, found {shown!r}") from None

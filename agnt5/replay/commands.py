@@ -1,0 +1,81 @@
+"""What workflow code asks for. Imperative, frozen; numbered by `seq` in the order of asking (from 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """Any command. `seq` is 1 for the first command of a generation."""
+
+    seq: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartTask(Command):
+    """Create the child run `id` of `handler`. `options` go to the child's record as they are."""
+
+    handler: str
+    id: str
+    input: Any = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelTask(Command):
+    """Ask the child of command `target` to end."""
+
+    target: int
+    id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartTimer(Command):
+    """Set a timer for the absolute time `due_ms`."""
+
+    due_ms: int
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelTimer(Command):
+    """Take back the timer of command `seq`. Not journaled: a timer that fires all the same is ignored."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AwaitSignal(Command):
+    """Wait for the next signal `name`."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmitSignal(Command):
+    """Deliver a signal to another run."""
+
+    name: str
+    target: str
+    payload: Any = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStep(Command):
+    """Run `fn` outside the workflow and record its value. Journaled when it ends, not when it starts."""
+
+    name: str
+    fn: Callable[[], Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelStep(Command):
+    """Stop the running step of command `seq`: nobody waits for its value. Not journaled; a late value is ignored."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarkPatch(Command):
+    """Record that the changed code runs from here on."""
+
+    change: str

@@ -1,0 +1,41 @@
+"""How a started child becomes a record: its queue, inherited headers, priority and first journal entry."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agnt5 import codec
+from agnt5.contracts.ids import queue_of
+from agnt5.replay import journal
+from agnt5.replay.commands import StartTask
+from agnt5.replay.events import RunStarted
+from agnt5.runtime.live import LiveRun
+from agnt5.store.replies import NewChild
+
+
+def new_child(parent: LiveRun, command: StartTask, started: RunStarted) -> NewChild:
+    """The record of a child. Raises `SerializationError` or `PayloadTooLargeError` for its input."""
+    what = f"input of {command.handler} (run {parent.run_id}, command {command.seq})"
+    codec.dumps(command.input, what=what, limit=parent.host.settings.payload_limit)
+    known = parent.host.registry.find(command.handler)
+    options: dict[str, Any] = command.options
+    queue = queue_of(command.handler.partition(".")[0])
+    priority = options.get("priority")
+    if priority is None:
+        priority = known.options.priority if known and known.options.priority is not None else started.priority
+    timeout = options.get("run_timeout_ms")
+    if timeout is None and known is not None:
+        timeout = known.options.run_timeout_ms
+    body = journal.encode(
+        RunStarted(
+            handler=command.handler,
+            kind=known.kind.value if known else "",
+            input=command.input,
+            headers=started.headers,
+            parent=parent.run_id,
+            queue=queue,
+            priority=priority,
+            options={name: value for name, value in options.items() if name in {"timeout_ms", "retries"}},
+        )
+    )
+    return NewChild(command.id, command.seq, command.handler, queue, priority, body, timeout)

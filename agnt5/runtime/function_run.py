@@ -1,0 +1,308 @@
+"""A function in memory: live execution, checkpointed.
+
+A later attempt gets recorded steps, children and timers back. A function that waits for a child or a timer gives
+its Celery request back and goes on in memory, so that waiting never takes the slot that the child needs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from agnt5 import codec
+from agnt5.contracts.errors import (
+    Agnt5Error,
+    RunEndedError,
+    RunNotFoundError,
+    RunTimeoutError,
+    StepFailedError,
+    TaskFailedError,
+    error_data,
+    from_data,
+)
+from agnt5.contracts.runs import RunStatus
+from agnt5.replay import journal
+from agnt5.replay.checkpoints import Checkpoints
+from agnt5.replay.commands import StartTask
+from agnt5.replay.events import (
+    CancelRequested,
+    Event,
+    RunStarted,
+    SignalDelivered,
+    SignalEmitted,
+    SignalRefused,
+    StepCompleted,
+    StepFailed,
+    TaskCancelRequested,
+    TaskCompleted,
+    TaskFailed,
+    TaskScheduled,
+    TimerFired,
+    TimerStarted,
+)
+from agnt5.retry import RetryPolicy
+from agnt5.runtime.children import new_child
+from agnt5.runtime.live import LiveRun
+from agnt5.sdk.context import FunctionContext
+from agnt5.store.store import Batch
+
+
+@dataclass(slots=True, eq=False)
+class Child:
+    """A child as its function holds it."""
+
+    seq: int
+    id: str
+    future: asyncio.Future[Any]
+
+
+class LiveFunction(LiveRun):
+    """A claimed function: one attempt of it. Is the port that its context talks to."""
+
+    replaying = False
+
+    def start(self, events: list[Event]) -> None:
+        first = events[0]
+        assert isinstance(first, RunStarted)
+        self.started = first
+        self._children: dict[int, Child] = {}
+        self._timers: dict[int, asyncio.Future[None]] = {}
+        self._emits: dict[int, asyncio.Future[None]] = {}
+        self._blocked = 0
+        self._cancelled: str | None = None
+        self._checkpoints = Checkpoints(self.run_id, events)
+        self._notice(events)
+        self._task = self.host.spawn(self._run(), self)
+        for event in events:
+            if isinstance(event, CancelRequested):
+                self._cancel(event)
+
+    # ---- the attempt
+
+    async def _run(self) -> None:
+        try:
+            value = await self._attempt()
+        except asyncio.CancelledError:
+            if self._cancelled is not None:
+                await self._ended_by_cancel()
+                return
+            if self.ended:
+                raise
+            await self._failed(RunTimeoutError("the handler cancelled itself", type="CancelledError"))
+        except Exception as error:  # noqa: BLE001 - user code's errors are data from here on
+            await self._failed(error)
+        else:
+            await self.complete(value)
+
+    async def _attempt(self) -> Any:
+        timeout_ms = self.started.options.get("timeout_ms") or self.handler.options.timeout_ms
+        if timeout_ms is None:
+            return await self._call()
+        try:
+            async with asyncio.timeout(timeout_ms / 1000) as limit:
+                return await self._call()
+        except TimeoutError:
+            if limit.expired():
+                message = f"attempt {self.claimed.attempt} took longer than {timeout_ms} ms"
+                raise RunTimeoutError(message, type="RunTimeoutError") from None
+            raise
+
+    async def _call(self) -> Any:
+        handler, ctx = self.handler, FunctionContext(self.info(self.started), self)
+        kwargs = handler.bind(self.started.input)
+        if inspect.iscoroutinefunction(handler.fn):
+            return await handler.fn(ctx, **kwargs)
+        if inspect.isasyncgenfunction(handler.fn):
+            return [chunk async for chunk in handler.fn(ctx, **kwargs)]
+        if inspect.isgeneratorfunction(handler.fn):
+            return await self.host.call(lambda: list(handler.fn(ctx, **kwargs)))
+        return await self.host.call(lambda: handler.fn(ctx, **kwargs))
+
+    async def _failed(self, error: BaseException) -> None:
+        policy = self._policy()
+        delay_ms = policy.delay_ms(self.claimed.failures + 1, error, random.random())  # noqa: S311 - jitter
+        self._stop_waits()
+        if delay_ms is None:
+            await self.fail(error)
+        else:
+            await self.try_later(error, delay_ms)
+
+    def _policy(self) -> RetryPolicy:
+        if (data := self.started.options.get("retries")) is not None:
+            return RetryPolicy.from_data(data)
+        return self.handler.options.retries or RetryPolicy()
+
+    async def _ended_by_cancel(self) -> None:
+        self._stop_waits()
+        await self.cancelled(self._cancelled or "")
+
+    def _stop_waits(self) -> None:
+        for future in [*self._timers.values(), *self._emits.values(), *(c.future for c in self._children.values())]:
+            if not future.done():
+                future.cancel()
+
+    # ---- events
+
+    def apply(self, events: list[Event]) -> None:
+        for event in events:
+            self._checkpoints.feed(event)
+            match event:
+                case TaskCompleted():
+                    self._settle_child(event.seq, event.result, None)
+                case TaskFailed():
+                    self._settle_child(event.seq, None, event.error)
+                case TimerFired():
+                    if (timer := self._timers.pop(event.seq, None)) and not timer.done():
+                        timer.set_result(None)
+                case CancelRequested():
+                    self._cancel(event)
+                case _:
+                    pass
+
+    def _settle_child(self, seq: int, result: Any, error: dict[str, Any] | None) -> None:
+        child = self._children.get(seq)
+        if child is None or child.future.done():
+            return
+        if error is None:
+            child.future.set_result(result)
+        else:
+            child.future.set_exception(from_data(error, TaskFailedError))
+            child.future.exception()  # seen: a child that nobody waits for may fail
+
+    def _cancel(self, event: CancelRequested) -> None:
+        self._cancelled = event.reason
+        self._task.cancel()
+
+    def drop(self) -> None:
+        self._task.cancel()
+
+    def open_timers(self) -> list[int]:
+        return [seq for seq, future in self._timers.items() if not future.done()]
+
+    # ---- waiting
+
+    def waits_for(self, ref: Child) -> None:
+        """The code begins to wait for a child."""
+        self._wait_on(ref.future)
+
+    def _wait_on(self, future: asyncio.Future[Any]) -> None:
+        if future.done() or self.ended:
+            return
+        self.release()
+        self._blocked += 1
+        if self._blocked == 1:
+            self.note(RunStatus.WAITING)
+        future.add_done_callback(self._resumed)
+
+    def _resumed(self, _: asyncio.Future[Any]) -> None:
+        self._blocked -= 1
+        if self._blocked == 0 and not self.ended:
+            self.note(RunStatus.RUNNING)
+
+    # ---- the port
+
+    def now_ms(self) -> int:
+        """The store's time, nearly."""
+        return self.host.clock_ms()
+
+    def step(self, name: str, fn: Callable[[], Any]) -> asyncio.Future[Any]:
+        """Run a step, or give what an earlier attempt recorded."""
+        seq, recorded = self._checkpoints.step(name)
+        if recorded is not None:
+            done: asyncio.Future[Any] = self.host.loop.create_future()
+            if isinstance(recorded, StepCompleted):
+                done.set_result(recorded.result)
+            else:
+                done.set_exception(from_data(recorded.error, StepFailedError))
+            return done
+        return self.host.loop.create_task(self._step(seq, name, fn))
+
+    async def _step(self, seq: int, name: str, fn: Callable[[], Any]) -> Any:
+        try:
+            value = await self.host.call(fn)
+        except Exception as error:
+            body = journal.encode(StepFailed(seq=seq, name=name, error=error_data(error, where=f"step {name!r}")))
+            self.append(Batch(bodies=[body]))
+            raise
+        data = codec.dumps(value, what=f"result of step {name!r}", limit=self.host.settings.payload_limit)
+        await self._recorded(Batch(bodies=[journal.encode(StepCompleted(seq=seq, name=name, result=value))]))
+        return codec.loads(data)
+
+    def _recorded(self, batch: Batch) -> asyncio.Future[None]:
+        """A future that is done when the batch is in the journal."""
+        future: asyncio.Future[None] = self.host.loop.create_future()
+        self.append(batch, lambda: future.done() or future.set_result(None))
+        return future
+
+    def start_task(
+        self,
+        handler: str,
+        input: Any,  # noqa: A002 - one word for one thing
+        *,
+        key: str | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> Child:
+        """Start a child, or give back the one that an earlier attempt started under the same key or number."""
+        slot = self._checkpoints.child(handler, key)
+        child = Child(slot.seq, slot.id, self.host.loop.create_future())
+        self._children[slot.seq] = child
+        if not slot.scheduled:
+            command = StartTask(seq=slot.seq, handler=handler, id=slot.id, input=input, options=options or {})
+            scheduled = TaskScheduled(seq=slot.seq, handler=handler, id=slot.id)
+            self.append(Batch(bodies=[journal.encode(scheduled)], children=[new_child(self, command, self.started)]))
+        elif isinstance(slot.completion, TaskCompleted):
+            self._settle_child(slot.seq, slot.completion.result, None)
+        elif slot.completion is not None:
+            self._settle_child(slot.seq, None, slot.completion.error)
+        return child
+
+    def cancel_task(self, ref: Child) -> None:
+        """Ask a child to end."""
+        body = journal.encode(TaskCancelRequested(seq=0, target=ref.seq))
+        self.append(Batch(bodies=[body], cancels=[(ref.id, b'"its parent asked for it"')]))
+
+    def start_timer(self, due_ms: int, name: str = "") -> asyncio.Future[Any]:
+        """A durable timer; a later attempt waits for what is left of it."""
+        slot = self._checkpoints.timer(name)
+        future: asyncio.Future[None] = self.host.loop.create_future()
+        if slot.fired:
+            future.set_result(None)
+            return future
+        self._timers[slot.seq] = future
+        future.add_done_callback(lambda _: self._timers.pop(slot.seq, None))
+        if slot.due_ms is None:
+            body = journal.encode(TimerStarted(seq=slot.seq, due_ms=due_ms, name=name))
+            self.append(Batch(bodies=[body], timers=[(slot.seq, due_ms)]))
+        else:
+            self.append(Batch(timers=[(slot.seq, slot.due_ms)]))
+        self._wait_on(future)
+        return future
+
+    def emit_signal(self, name: str, target: str, payload: Any) -> asyncio.Future[Any]:
+        """Deliver a signal once, over all attempts."""
+        slot = self._checkpoints.signal_out(name, target)
+        if isinstance(slot.answer, SignalDelivered):
+            done: asyncio.Future[Any] = self.host.loop.create_future()
+            done.set_result(None)
+            return done
+        emitted = slot.emitted is not None
+        return self.host.loop.create_task(self._emit(slot.seq, name, target, payload, emitted=emitted))
+
+    async def _emit(self, seq: int, name: str, target: str, payload: Any, *, emitted: bool) -> None:
+        if not emitted:
+            await self._recorded(
+                Batch(bodies=[journal.encode(SignalEmitted(seq=seq, name=name, target=target, payload=payload))])
+            )
+        event: Event = SignalDelivered(seq=seq)
+        failure: Agnt5Error | None = None
+        try:
+            await self.host.signal(target, name, payload, operation=f"{self.run_id}#{seq}")
+        except (RunNotFoundError, RunEndedError) as error:
+            failure, event = error, SignalRefused(seq=seq, error=error_data(error))
+        await self._recorded(Batch(bodies=[journal.encode(event)]))
+        if failure is not None:
+            raise failure

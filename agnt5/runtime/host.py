@@ -1,0 +1,320 @@
+"""A host: one worker process (or pool child) that owns runs. Claims them, keeps them, gives them back.
+
+Everything here happens on one event loop, in one thread; `LoopThread` callers use `receive` through it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import logging
+import uuid
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from dataclasses import dataclass, field
+from typing import Any
+
+from agnt5.contracts.clock import now_ms
+from agnt5.contracts.errors import Agnt5Error
+from agnt5.contracts.runs import Kind
+from agnt5.contracts.settings import Settings
+from agnt5.registry import Handler, Registry
+from agnt5.replay import journal
+from agnt5.replay.events import SignalReceived
+from agnt5.runtime.dispatch import Dispatcher
+from agnt5.runtime.function_run import LiveFunction
+from agnt5.runtime.live import LiveRun
+from agnt5.runtime.slot import Slot, Teller
+from agnt5.runtime.starting import StartRequest, start_run
+from agnt5.runtime.workflow_run import LiveWorkflow
+from agnt5.store import keys
+from agnt5.store.replies import Applied, Claimed, NotClaimed
+from agnt5.store.store import Ownership, Store
+from agnt5.store.subscriber import Subscriber
+
+logger = logging.getLogger("agnt5.runtime")
+
+SUSPECT_CRASHES = 2
+"""After so many killed hosts a run is tried alone, so that only the guilty one is blamed."""
+
+SUSPECT_S = 30.0
+"""A suspect that lived this long alone is no longer one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A Celery message for a run: its id and handler, and (from a plain producer) the call that it carries."""
+
+    run_id: str
+    handler: str
+    plain: bool = False
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    priority: int = 0
+
+
+class Host:
+    """Owns runs on behalf of one process. `name` is `<node>/<nonce>`, never used twice."""
+
+    def __init__(
+        self, *, node: str, settings: Settings, registry: Registry, store: Store, dispatcher: Dispatcher, teller: Teller,
+        linger: bool = True,
+    ) -> None:  # fmt: skip
+        self.name = f"{node}/{uuid.uuid4().hex[:12]}"
+        self.settings = settings
+        self.registry = registry
+        self.store = store
+        self.dispatcher = dispatcher
+        self.teller = teller
+        self.linger = linger
+        self.loop = asyncio.get_running_loop()
+        self.live: dict[str, LiveRun] = {}
+        self.refused: dict[str, str] = {}
+        self.clock_offset_ms = 0
+        self.draining = False
+        self._idle: OrderedDict[str, LiveRun] = OrderedDict()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._threads = ThreadPoolExecutor(max_workers=64, thread_name_prefix="agnt5-sync")
+        self._alone = asyncio.Lock()
+        self._mail = Subscriber(store.link.address, self._on_mail, self._recheck)
+
+    async def open(self) -> None:
+        """Begin to listen for events of owned runs."""
+        await self._mail.connect()
+        await self._mail.subscribe(keys.host_channel(self.name))
+        self.spawn(self._housekeeping())
+
+    # ---- messages
+
+    def receive(self, arrival: Arrival, slot: Slot) -> None:
+        """Take a message: claim its run and start it, or tell the slot why not."""
+        handler = self.registry.find(arrival.handler)
+        if handler is None:
+            slot.refuse(f"this worker has no handler {arrival.handler!r}")
+        elif self.draining:
+            slot.refuse("this worker is shutting down")
+        else:
+            self.spawn(self._take(arrival, handler, slot))
+
+    async def _take(self, arrival: Arrival, handler: Handler, slot: Slot) -> None:
+        try:
+            claimed = await self._claim(arrival, handler)
+        except Agnt5Error as error:
+            logger.error("message %s for %s: %s", arrival.run_id, arrival.handler, error)  # noqa: TRY400
+            slot.drop(str(error))
+            return
+        except BaseException:
+            slot.refuse("claiming was interrupted")
+            raise
+        if isinstance(claimed, NotClaimed):
+            slot.drop(f"{claimed.reason} {claimed.detail}".rstrip())
+            return
+        own = Ownership(arrival.run_id, self.name, claimed.epoch)
+        live_type = LiveWorkflow if handler.kind is Kind.WORKFLOW else LiveFunction
+        live = live_type(self, handler, own, claimed, slot)
+        self.live[arrival.run_id] = live
+        if claimed.crashes >= SUSPECT_CRASHES:
+            await self._start_alone(live, claimed)
+        else:
+            await self._start(live, claimed)
+
+    async def _claim(self, arrival: Arrival, handler: Handler) -> Claimed | NotClaimed:
+        nonce = uuid.uuid4().hex[:16]
+        claim = self.store.claim(arrival.run_id, host=self.name, nonce=nonce, kind=handler.kind.value)
+        claimed = await claim
+        if isinstance(claimed, NotClaimed) and claimed.reason == "gone" and arrival.plain:
+            value = handler.bind_call(arrival.args, arrival.kwargs, check=False)
+            request = StartRequest(arrival.run_id, handler.address, value, priority=arrival.priority)
+            await start_run(self.store, self.settings, request, handler)
+            claimed = await self.store.claim(arrival.run_id, host=self.name, nonce=nonce, kind=handler.kind.value)
+        return claimed
+
+    async def _start(self, live: LiveRun, claimed: Claimed) -> None:
+        entries = claimed.entries
+        if len(entries) < claimed.length:
+            entries = entries + await self.store.entries(live.run_id, len(entries))
+        try:
+            live.begin(entries)
+        except Exception as error:  # noqa: BLE001 - told and given up by the run itself
+            live.went_wrong(error)
+
+    async def _start_alone(self, live: LiveRun, claimed: Claimed) -> None:
+        """Run a suspect with no other suspect beside it, marked, so that a crash is blamed on it alone."""
+        async with self._alone:
+            if live.ended:
+                return
+            await self.store.link.call("HSET", keys.run(live.run_id, self.store.shards), "danger", "1")
+            logger.warning("run %s has seen %d workers die; it is tried alone", live.run_id, claimed.crashes)
+            await self._start(live, claimed)
+            end = self.loop.time() + SUSPECT_S
+            while self.loop.time() < end and not live.ended and not live.waiting:
+                await asyncio.sleep(0.05)
+            if not live.ended:
+                await self.store.link.call("HDEL", keys.run(live.run_id, self.store.shards), "danger")
+
+    # ---- what live runs use
+
+    def spawn(self, coro: Coroutine[Any, Any, Any], live: LiveRun | None = None) -> asyncio.Task[Any]:
+        """Run a coroutine; what it raises is told to its run."""
+        task = self.loop.create_task(coro)
+        self._tasks.add(task)
+
+        def done(task: asyncio.Task[Any]) -> None:
+            self._tasks.discard(task)
+            if task.cancelled() or (error := task.exception()) is None:
+                return
+            if live is not None:
+                live.went_wrong(error)
+            else:
+                logger.error("host %s: %r", self.name, error, exc_info=error)
+
+        task.add_done_callback(done)
+        return task
+
+    def later(self, delay_s: float, callback: Callable[[], Any]) -> None:
+        """Call back after a while."""
+        self.loop.call_later(delay_s, callback)
+
+    async def call(self, fn: Callable[[], Any]) -> Any:
+        """The value of a user's function: coroutine functions on the loop, others in a thread."""
+        if inspect.iscoroutinefunction(fn):
+            return await fn()
+        value = await self.loop.run_in_executor(self._threads, copy_context().run, fn)
+        if inspect.isawaitable(value):
+            return await value
+        return value
+
+    async def signal(self, target: str, name: str, payload: Any, *, operation: str) -> None:
+        """Deliver a signal once per operation."""
+        body = journal.encode(SignalReceived(name=name, payload=payload, op=operation))
+        self.dispatcher.send(await self.store.deliver(target, operation=operation, body=body))
+
+    def sent(self, applied: Applied) -> None:
+        """Send the messages and deliver the mail that a write brought about."""
+        if applied.out:
+            self.dispatcher.send(applied.out)
+        for mail in applied.mail:
+            if live := self.live.get(mail.run_id):
+                live.mail(mail.length, mail.entry)
+
+    def clock_ms(self) -> int:
+        """The store's time, as well as this machine's clock and the last heartbeat tell."""
+        return now_ms() + self.clock_offset_ms
+
+    def idle(self, live: LiveRun) -> None:
+        """A run waits now: it is the last to be parked."""
+        self._idle[live.run_id] = live
+        self._idle.move_to_end(live.run_id)
+
+    def forget(self, live: LiveRun) -> None:
+        """A run is no longer ours."""
+        if self.live.get(live.run_id) is live:
+            del self.live[live.run_id]
+            self._idle.pop(live.run_id, None)
+
+    def refuse(self, live: LiveRun, error: Agnt5Error) -> None:
+        """The run does not fit this code: park it untouched until the next deploy, and say so."""
+        logger.error("%s", error)
+        self.refused[live.run_id] = str(error)
+        self.spawn(self._refuse(live), live)
+
+    async def _refuse(self, live: LiveRun) -> None:
+        pending = self.store.refuse(live.own, seen=live.seen, trouble=self.refused[live.run_id])
+        live.leave()
+        await pending
+
+    async def wake_refused(self) -> None:
+        """A new worker may have the code that fits: queue what earlier ones refused."""
+        for shard in range(self.store.shards):
+            for run_id in await self.store.link.call("SMEMBERS", keys.refused(shard)):
+                self.dispatcher.send(await self.store.wake(run_id.decode()))
+
+    # ---- events
+
+    def _on_mail(self, _channel: bytes, message: bytes) -> None:
+        run_id, length, entry = message.split(b"\n", 2)
+        if live := self.live.get(run_id.decode()):
+            live.mail(int(length), entry)
+
+    def _recheck(self) -> None:
+        """The channel was cut for a while: what was published then is read from the journals."""
+        self.spawn(self._check(list(self.live.values())))
+
+    async def _check(self, lives: list[LiveRun]) -> None:
+        pending = self.store.lengths([live.run_id for live in lives])
+        for live, length in zip(lives, pending, strict=True):
+            live.check(await length)
+
+    async def _housekeeping(self) -> None:
+        """Once a second: read again what waits, with growing distance, and park what has waited long."""
+        turn = 0
+        while True:
+            await asyncio.sleep(1.0)
+            turn += 1
+            now = self.loop.time()
+            due = [live for live in self.live.values() if _doubled(now - live.idle_since_s)]
+            if due:
+                await self._check(due)
+            await self._park_idle(now)
+
+    async def _park_idle(self, now: float) -> None:
+        linger_s = self.settings.linger_ms / 1000 if self.linger else 0.0
+        excess = len(self._idle) - self.settings.max_hosted
+        parked: list[Awaitable[bool]] = []
+        for at, live in enumerate(list(self._idle.values())):
+            if at >= excess and now - live.idle_since_s < linger_s:
+                break
+            if live.waiting and live.handler.kind is Kind.WORKFLOW:
+                parked.append(live.park())
+        if parked:
+            await asyncio.gather(*parked)
+
+    # ---- end
+
+    async def reaped(self) -> None:
+        """We were taken for dead: drop every run that another host owns by now."""
+        lives = list(self.live.values())
+        pending = [self.store.link.call("HGET", keys.run(live.run_id, self.store.shards), "epoch") for live in lives]
+        for live, epoch in zip(lives, pending, strict=True):
+            if (await epoch) != live.own.epoch.encode():
+                logger.warning("run %s was taken over while this worker looked dead", live.run_id)
+                live.leave()
+
+    async def drain(self, grace_s: float) -> None:
+        """Warm shutdown: park workflows, wait for functions, hand back what is still there after `grace_s`."""
+        self.draining = True
+        end = self.loop.time() + grace_s
+        while self.live:
+            waiting = [live for live in self.live.values() if live.waiting]
+            if waiting:
+                await asyncio.gather(*(self._give_back(live) for live in waiting))
+            if not self.live or self.loop.time() >= end:
+                break
+            await asyncio.sleep(0.02)
+        await asyncio.gather(*(live.hand_back() for live in list(self.live.values())))
+        await self.close()
+
+    async def _give_back(self, live: LiveRun) -> None:
+        if live.handler.kind is Kind.WORKFLOW:
+            await live.park()
+        else:
+            await live.hand_back()
+
+    async def close(self) -> None:
+        """Stop listening and working. What is still owned is reaped by beat."""
+        for task in list(self._tasks):
+            if task is not asyncio.current_task():
+                task.cancel()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        await self._mail.close()
+        with contextlib.suppress(Agnt5Error):
+            await self.store.link.call("ZREM", keys.hosts(), self.name)
+
+
+def _doubled(waited_s: float) -> bool:
+    """True in the seconds 1, 2, 4, 8, 16... of a wait."""
+    second = int(waited_s)
+    return second > 0 and second & (second - 1) == 0

@@ -1,0 +1,320 @@
+"""A run in memory: its ownership, its place in its journal, and the order in which events reach it.
+
+Events come by three ways: as replies to our own appends, as mail from the host's channel, and by reading
+the journal. They are applied strictly in journal order, each once, whichever way came first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from abc import abstractmethod
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Literal
+
+from agnt5 import codec
+from agnt5.contracts.errors import (
+    Agnt5Error,
+    JournalLimitError,
+    RunCancelledError,
+    RunFailedError,
+    RunTimeoutError,
+    StaleEpochError,
+    StoreFullError,
+    StoreUnavailableError,
+    TaskFailedError,
+    error_data,
+    from_data,
+)
+from agnt5.contracts.runs import RunStatus
+from agnt5.registry import Handler
+from agnt5.replay import journal
+from agnt5.replay.events import CancelRequested, Event, RunStarted
+from agnt5.sdk.port import RunInfo
+from agnt5.store.replies import Applied, Claimed, More
+from agnt5.store.store import Batch, Ownership
+
+if TYPE_CHECKING:
+    from agnt5.runtime.host import Host
+    from agnt5.runtime.slot import Slot
+
+logger = logging.getLogger("agnt5.runtime")
+
+
+class LiveRun:
+    """What functions and workflows in memory share. Everything happens on the host's loop."""
+
+    def __init__(self, host: Host, handler: Handler, own: Ownership, claimed: Claimed, slot: Slot | None) -> None:
+        self.host = host
+        self.handler = handler
+        self.own = own
+        self.claimed = claimed
+        self.slot = slot
+        self.seen = 0
+        self.begun_s = host.loop.time()
+        self.idle_since_s = self.begun_s
+        self.ended = False
+        self.deadline_passed = False
+        self._inbox: dict[int, Event] = {}
+        self._writing = 0
+        self._reading = False
+        self._status = RunStatus.RUNNING
+
+    @property
+    def run_id(self) -> str:
+        return self.own.run_id
+
+    @property
+    def waiting(self) -> bool:
+        """Whether its code waits for an event, so that it may be parked."""
+        return self._status is RunStatus.WAITING
+
+    def info(self, started: RunStarted) -> RunInfo:
+        """The facts that its context shows."""
+        return RunInfo(
+            run_id=self.run_id,
+            handler=self.handler.address,
+            kind=self.handler.kind.value,
+            attempt=self.claimed.attempt,
+            headers=started.headers,
+            parent=started.parent,
+            generation=started.generation,
+            started_ms=started.at,
+            host=self.own.host,
+        )
+
+    # ---- what comes in
+
+    def begin(self, entries: list[bytes]) -> None:
+        """Apply the journal as it was claimed, and start the code."""
+        events = [journal.decode(entry) for entry in entries]
+        self.seen = len(events)
+        if self.slot is not None:
+            assert isinstance(events[0], RunStarted)
+            self.slot.started(events[0].input)
+        self.start(events)
+
+    def mail(self, length: int, entry: bytes) -> None:
+        """An event came by the channel, or from a neighbour on this host."""
+        if length > self.seen and length not in self._inbox:
+            self._inbox[length] = journal.decode(entry)
+            self._settle()
+
+    def check(self, length: int) -> None:
+        """The journal is known to have this length: read it if a publication was lost."""
+        if length > self.seen and not self._writing:
+            self._read()
+
+    def _settle(self) -> None:
+        ready: list[Event] = []
+        while (event := self._inbox.pop(self.seen + 1, None)) is not None:
+            self.seen += 1
+            ready.append(event)
+        if ready and not self.ended:
+            self._notice(ready)
+            self.apply(ready)
+        if self._inbox and not self._writing:
+            self._read()
+
+    def _notice(self, events: list[Event]) -> None:
+        for event in events:
+            if type(event) is CancelRequested and event.deadline:
+                self.deadline_passed = True
+
+    def _read(self) -> None:
+        if not self._reading and not self.ended:
+            self._reading = True
+            self.host.spawn(self._read_on(), self)
+
+    async def _read_on(self) -> None:
+        try:
+            start = self.seen
+            entries = await self.host.store.entries(self.run_id, start)
+        finally:
+            self._reading = False
+        for at, entry in enumerate(entries, start + 1):
+            if at > self.seen:
+                self._inbox.setdefault(at, journal.decode(entry))
+        self._settle()
+
+    # ---- what goes out
+
+    def append(self, batch: Batch, then: Callable[[], None] | None = None, status: RunStatus | None = None) -> None:
+        """Put a batch on the wire now; its entries are applied when their place in the journal is known."""
+        if self.ended:
+            return
+        pending = self.host.store.append(self.own, batch, status=status or "")
+        self._writing += 1
+        self.host.spawn(self._appended(pending, batch, then), self)
+
+    async def _appended(self, pending: Awaitable[Applied], batch: Batch, then: Callable[[], None] | None) -> None:
+        try:
+            applied = await pending
+        finally:
+            self._writing -= 1
+        self.host.sent(applied)
+        if applied.again:
+            self._read()
+        else:
+            first = applied.length - len(batch.bodies) + 1
+            for at, body in enumerate(batch.bodies, first):
+                self._inbox[at] = journal.decode(b'{"at":%d,' % applied.now_ms + body[1:])
+            self._settle()
+        if then is not None and not self.ended:
+            then()
+
+    def note(self, status: RunStatus, batch: Batch | None = None, then: Callable[[], None] | None = None) -> None:
+        """Record what the run does now, with a batch where there is one."""
+        changed = status is not self._status
+        self._status = status
+        if status is RunStatus.WAITING:
+            self.idle_since_s = self.host.loop.time()
+            self.host.idle(self)
+        if batch or changed:
+            self.append(batch or Batch(), then, status if changed else None)
+
+    def release(self) -> None:
+        """Go on without a Celery request."""
+        if self.slot is not None:
+            slot, self.slot = self.slot, None
+            slot.release()
+
+    # ---- how it ends
+
+    async def complete(self, value: Any) -> None:
+        """End as completed; a result that has no JSON form or is too large ends it as failed."""
+        try:
+            payload = codec.dumps(
+                value, what=f"result of {self.handler.address}", limit=self.host.settings.payload_limit
+            )
+        except Agnt5Error as error:
+            await self.fail(error)
+            return
+        if await self._finish("completed", payload):
+            if self.slot is not None:
+                self._take_slot().succeeded(value)
+            else:
+                self.host.teller.succeeded(self.run_id, value, self.host.loop.time() - self.begun_s)
+
+    async def fail(self, error: BaseException, *, timed_out: bool = False) -> None:
+        """End as failed."""
+        data = error_data(error, where=f"run {self.run_id} ({self.handler.address})")
+        if await self._finish("timeout" if timed_out else "failed", _error_json(data)):
+            failure = from_data(data, TaskFailedError)
+            if self.slot is not None:
+                self._take_slot().failed(failure)
+            else:
+                self.host.teller.failed(self.run_id, failure)
+
+    async def cancelled(self, reason: str) -> None:
+        """End as cancelled, or as failed when it was its run timeout that asked."""
+        if self.deadline_passed:
+            await self.fail(RunTimeoutError("the run timeout has passed", type="RunTimeoutError"), timed_out=True)
+        elif await self._finish("cancelled", codec.dumps(reason, what="reason")):
+            if self.slot is not None:
+                self._take_slot().failed(RunCancelledError(reason, type="RunCancelledError"))
+            else:
+                self.host.teller.revoked(self.run_id)
+
+    async def _finish(self, status: Literal["completed", "failed", "timeout", "cancelled"], payload: bytes) -> bool:
+        if self.ended:
+            return False
+        self.ended = True
+        pending = self.host.store.finish(self.own, status, payload, self.open_timers())
+        self.host.forget(self)
+        self.host.sent(await pending)
+        return True
+
+    def _take_slot(self) -> Slot:
+        assert self.slot is not None
+        slot, self.slot = self.slot, None
+        return slot
+
+    async def try_later(self, error: RunFailedError | BaseException, delay_ms: int) -> None:
+        """End this attempt as failed; another follows after `delay_ms`."""
+        if self.ended:
+            return
+        self.ended = True
+        data = error_data(error, where=f"run {self.run_id} ({self.handler.address})")
+        pending = self.host.store.retry(
+            self.own,
+            attempt=self.claimed.attempt,
+            error=_error_json(data),
+            delay_ms=delay_ms,
+            timers=self.open_timers(),
+        )
+        self.host.forget(self)
+        self.host.dispatcher.send(await pending)
+        if self.slot is not None:
+            self._take_slot().retried(from_data(data, TaskFailedError), self.host.clock_ms() + delay_ms)
+
+    async def park(self) -> bool:
+        """Give the waiting run back, unless events came that it has not seen."""
+        if self.ended or not self.waiting or self._writing or self._reading or self._inbox:
+            return False
+        seen = self.seen
+        reply = await self.host.store.park(self.own, seen=seen)
+        if isinstance(reply, More):
+            self.check(reply.length)
+            return False
+        self.host.dispatcher.send(reply)
+        self.leave()
+        return True
+
+    async def hand_back(self) -> None:
+        """Give the run back to be claimed again at once: an interruption, which costs no retry."""
+        if self.ended:
+            return
+        self.ended = True
+        pending = self.host.store.hand_back(self.own, seen=self.seen)
+        self.leave()
+        reply = await pending
+        if not isinstance(reply, More):
+            self.host.dispatcher.send(reply)
+
+    def leave(self) -> None:
+        """Forget the run here; the store has what there is to know."""
+        self.ended = True
+        self.host.forget(self)
+        self.drop()
+        self.release()
+
+    def went_wrong(self, error: BaseException) -> None:
+        """A write or read of this run failed for good."""
+        match error:
+            case StaleEpochError():
+                logger.warning("%s", error)
+                self.leave()
+            case JournalLimitError():
+                self.host.spawn(self.fail(error), self)
+            case StoreFullError() | StoreUnavailableError():
+                logger.error("run %s: %s; it is handed back", self.run_id, error)
+                self.host.later(1.0, lambda: self.host.spawn(self.hand_back(), self))
+            case _:
+                logger.error("run %s: %r", self.run_id, error, exc_info=error)
+                self.leave()
+
+    # ---- what the two kinds differ in
+
+    @abstractmethod
+    def start(self, events: list[Event]) -> None:
+        """Start the code with the journal so far."""
+
+    @abstractmethod
+    def apply(self, events: list[Event]) -> None:
+        """Take further events, in journal order."""
+
+    @abstractmethod
+    def drop(self) -> None:
+        """Stop the code without a trace."""
+
+    @abstractmethod
+    def open_timers(self) -> list[int]:
+        """Command numbers of timers still set."""
+
+
+def _error_json(data: dict[str, Any]) -> bytes:
+    try:
+        return codec.dumps(data, what="error")
+    except Agnt5Error:  # details that have no JSON form must not hide the error
+        return codec.dumps({**data, "details": repr(data.get("details"))}, what="error")

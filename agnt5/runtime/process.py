@@ -1,0 +1,144 @@
+"""The runtime of one process: its loop, its store, its host. Made on first use, made anew in a forked child."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import threading
+from collections.abc import Awaitable, Coroutine
+from concurrent.futures import Future
+from typing import Any
+
+from agnt5.contracts.errors import Agnt5Error
+from agnt5.contracts.settings import Settings
+from agnt5.registry import Registry
+from agnt5.runtime.dispatch import Dispatcher, open_dispatcher
+from agnt5.runtime.host import Arrival, Host
+from agnt5.runtime.liveness import Liveness
+from agnt5.runtime.slot import Slot, Teller
+from agnt5.store import keys
+from agnt5.store.opening import open_store
+from agnt5.store.store import Store
+
+logger = logging.getLogger("agnt5.runtime")
+
+
+class Runtime:
+    """What a Celery app carries for agnt5. One host for each process that executes runs."""
+
+    def __init__(self, app: Any, settings: Settings, registry: Registry) -> None:
+        self.app = app
+        self.settings = settings
+        self.registry = registry
+        self.node = "agnt5@localhost"
+        self._pid = 0
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._own_loop = False
+        self._host: asyncio.Future[Host] | None = None
+        self._liveness: Liveness | None = None
+
+    # ---- from any thread
+
+    def use_loop(self, loop: asyncio.AbstractEventLoop, teller: Teller) -> None:
+        """Run the host on a loop that exists (the pool's)."""
+        with self._lock:
+            self._pid, self._loop, self._own_loop = os.getpid(), loop, False
+        asyncio.run_coroutine_threadsafe(self._begin(teller, linger=True), loop).result()
+
+    def submit(self, arrival: Arrival, slot: Slot, teller: Teller) -> None:
+        """Give a message to this process's host, starting it if need be."""
+        with self._lock:
+            if self._pid != os.getpid():
+                self._start_thread(teller)
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(self.receive, arrival, slot)
+
+    def run(self, coro: Coroutine[Any, Any, Any]) -> Future[Any]:
+        """Run a coroutine on the host's loop."""
+        assert self._loop is not None
+        return asyncio.run_coroutine_threadsafe(coro, self._loop)
+
+    def shut_down(self, grace_s: float) -> None:
+        """Give all runs back; returns when that is done."""
+        with self._lock:
+            if self._pid != os.getpid() or self._loop is None:
+                return
+            loop, self._pid = self._loop, 0
+        with contextlib.suppress(TimeoutError):
+            asyncio.run_coroutine_threadsafe(self.drain(grace_s), loop).result(grace_s + 5)
+        if self._own_loop:
+            loop.call_soon_threadsafe(loop.stop)
+
+    def _start_thread(self, teller: Teller) -> None:
+        self._pid, self._own_loop = os.getpid(), True
+        self._loop = loop = asyncio.new_event_loop()
+        threading.Thread(target=loop.run_forever, name="agnt5-loop", daemon=True).start()
+        asyncio.run_coroutine_threadsafe(self._begin(teller, linger=False), loop).result()
+
+    # ---- on the loop
+
+    async def _begin(self, teller: Teller, *, linger: bool) -> None:
+        self._host = asyncio.ensure_future(self._open(teller, linger=linger))
+        await self._host
+
+    async def _open(self, teller: Teller, *, linger: bool) -> Host:
+        store = await open_store(self.settings, name=f"agnt5:{self.node}")
+        host = Host(
+            node=f"{self.node}/{os.getpid()}",
+            settings=self.settings,
+            registry=self.registry,
+            store=store,
+            dispatcher=await self.dispatcher(store),
+            teller=teller,
+            linger=linger,
+        )
+        await host.open()
+        self._liveness = Liveness(host, self.settings.redis_url)
+        await self._liveness.start()
+        await self._announce(store)
+        host.spawn(host.wake_refused())
+        return host
+
+    def dispatcher(self, store: Store) -> Awaitable[Dispatcher]:
+        """How messages leave this process."""
+        return open_dispatcher(store, self.settings, self.app)
+
+    async def _announce(self, store: Store) -> None:
+        """Tell clients which handlers there are, with their parameters."""
+        described = [part for h in self.registry for part in (h.address, json.dumps(h.describe()))]
+        if described:
+            await store.link.call("HSET", keys.handlers(), *described)
+
+    def receive(self, arrival: Arrival, slot: Slot) -> None:
+        """Take a message, on the loop."""
+        host = self.host
+        if host is None:
+            slot.refuse("this worker is not open")
+        else:
+            host.receive(arrival, slot)
+
+    @property
+    def host(self) -> Host | None:
+        """This process's host, once it is open."""
+        if self._host is None or not self._host.done() or self._host.cancelled() or self._host.exception():
+            return None
+        return self._host.result()
+
+    async def drain(self, grace_s: float) -> None:
+        """Give all runs back and stop."""
+        host = self.host
+        if host is None:
+            return
+        try:
+            await host.drain(grace_s)
+            await host.dispatcher.flush()
+        except Agnt5Error as error:
+            logger.warning("shutting down: %s; beat takes over what was left", error)
+        if self._liveness:
+            self._liveness.stop()
+        await host.close()
+        await host.store.link.close()

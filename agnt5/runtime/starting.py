@@ -1,0 +1,67 @@
+"""Starting a root run: from a client, a cron schedule, or a plain Celery message."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from agnt5 import codec
+from agnt5.contracts.ids import queue_of
+from agnt5.contracts.settings import Settings
+from agnt5.registry import Handler
+from agnt5.replay import journal
+from agnt5.replay.events import RunStarted
+from agnt5.store.replies import Created
+from agnt5.store.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class StartRequest:
+    """A root run to start. `run_timeout_ms` None means the handler's own, where it is known here."""
+
+    run_id: str
+    handler: str
+    input: Any
+    headers: Mapping[str, str] = field(default_factory=dict)
+    priority: int | None = None
+    run_timeout_ms: int | None = None
+
+
+async def start_run(store: Store, settings: Settings, request: StartRequest, handler: Handler | None) -> Created:
+    """Create the run, once per id, and give the messages to send.
+
+    Raises `SerializationError`, `PayloadTooLargeError`, `DuplicateRunError`.
+    """
+    limit = settings.payload_limit
+    data = codec.dumps(request.input, what=f"input of {request.handler} (run {request.run_id})", limit=limit)
+    digest = hashlib.blake2b(data, digest_size=8).hexdigest()
+    service = request.handler.partition(".")[0]
+    options = handler.options if handler else None
+    priority = request.priority if request.priority is not None else (options.priority if options else None) or 0
+    timeout = request.run_timeout_ms
+    if timeout is None and options is not None:
+        timeout = options.run_timeout_ms
+    kind = handler.kind.value if handler else ""
+    queue = queue_of(service)
+    body = journal.encode(
+        RunStarted(
+            handler=request.handler,
+            kind=kind,
+            input=request.input,
+            headers=dict(request.headers),
+            queue=queue,
+            priority=priority,
+        )
+    )
+    return await store.create(
+        request.run_id,
+        handler=request.handler,
+        kind=kind,
+        queue=queue,
+        priority=priority,
+        body=body,
+        digest=digest,
+        run_timeout_ms=timeout,
+    )

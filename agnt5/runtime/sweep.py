@@ -1,0 +1,164 @@
+"""What keeps time and picks up after the dead: due timers, dead hosts, lost messages, old index entries.
+
+Any number of beats may sweep at once: every act is one idempotent script.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+
+from agnt5 import codec
+from agnt5.contracts.errors import error_data
+from agnt5.contracts.errors import RunTimeoutError, WorkerLostError
+from agnt5.contracts.settings import Settings
+from agnt5.runtime.dispatch import Dispatcher
+from agnt5.store import keys
+from agnt5.store.replies import Fired
+from agnt5.store.store import POISON, Store
+
+logger = logging.getLogger("agnt5.beat")
+
+FIRE_LIMIT = 500
+REAP_LIMIT = 200
+REQUEUE_LIMIT = 500
+TIMEOUT_ERROR = codec.dumps(
+    error_data(RunTimeoutError("the run timeout has passed", type="RunTimeoutError")), what="error"
+)
+
+
+def lost_error(host: str) -> bytes:
+    """The error of a run that killed its workers."""
+    message = f"the run's worker died {POISON} times while it ran, the last one was {host}"
+    return codec.dumps(error_data(WorkerLostError(message, type="WorkerLostError")), what="error")
+
+
+async def reap_host(store: Store, dispatcher: Dispatcher, host: str) -> int:
+    """Queue all that a dead host owned, then strike it off the list. How many runs those were."""
+    total = 0
+    for shard in range(store.shards):
+        while True:
+            reaped, left, out = await store.reap(shard, host, limit=REAP_LIMIT, error=lost_error(host))
+            dispatcher.send(out)
+            total += reaped
+            if not left:
+                break
+    await store.link.call("ZREM", keys.hosts(), host)
+    return total
+
+
+@dataclass(slots=True)
+class Swept:
+    """What one round did, for logs and tests."""
+
+    fired: int = 0
+    lateness_ms: list[int] = field(default_factory=list)
+    reaped: int = 0
+    resent: int = 0
+
+
+class Sweeper:
+    """One beat's rounds over a store."""
+
+    def __init__(self, store: Store, dispatcher: Dispatcher, settings: Settings) -> None:
+        self._store = store
+        self._dispatcher = dispatcher
+        self._settings = settings
+        self._watched_since_ms: int | None = None
+        self._reconnects = store.link.reconnects
+        self._last_look_ms = 0
+
+    # ---- timers
+
+    async def fire(self) -> tuple[Swept, int | None]:
+        """Deliver what is due in all shards; gives the ms until the next timer, None when there is none."""
+        swept = Swept()
+        shards = list(range(self._store.shards))
+        wait_ms: int | None = None
+        while shards:
+            pending = [self._store.fire(shard, limit=FIRE_LIMIT, timeout_error=TIMEOUT_ERROR) for shard in shards]
+            full: list[int] = []
+            for shard, fired in zip(shards, await asyncio.gather(*pending), strict=True):
+                self._dispatcher.send(fired.out)
+                swept.fired += fired.count
+                swept.lateness_ms += fired.lateness_ms
+                if fired.count == FIRE_LIMIT:
+                    full.append(shard)
+                elif (next_ms := _until(fired)) is not None:
+                    wait_ms = next_ms if wait_ms is None else min(wait_ms, next_ms)
+            shards = full
+        return swept, wait_ms
+
+    # ---- liveness
+
+    async def look(self) -> Swept:
+        """Reap dead hosts and find lost messages: once one whole liveness window was seen without interruption.
+
+        After an outage of Redis or of this beat everybody looks dead and every message late; requeueing all
+        would multiply the backlog.
+        """
+        swept = Swept()
+        now_ms = await self.now_ms()
+        window_ms = self._settings.liveness_timeout_ms
+        interrupted = self._store.link.reconnects != self._reconnects or now_ms - self._last_look_ms > window_ms
+        self._reconnects, self._last_look_ms = self._store.link.reconnects, now_ms
+        if interrupted or self._watched_since_ms is None:
+            self._watched_since_ms = now_ms
+        if now_ms - self._watched_since_ms >= window_ms:
+            swept.reaped = await self._reap(now_ms - window_ms)
+            swept.resent = await self._requeue(now_ms)
+        return swept
+
+    async def now_ms(self) -> int:
+        seconds, micros = await self._store.link.call("TIME")
+        return int(seconds) * 1000 + int(micros) // 1000
+
+    async def _reap(self, before_ms: int) -> int:
+        total = 0
+        for name in await self._store.link.call("ZRANGEBYSCORE", keys.hosts(), "-inf", before_ms):
+            host = name.decode()
+            reaped = await reap_host(self._store, self._dispatcher, host)
+            logger.warning("worker %s is dead: %d runs go on elsewhere", host, reaped)
+            total += reaped
+        return total
+
+    async def _requeue(self, now_ms: int) -> int:
+        """The overtaking rule, for each slot over all shards; and one probe of its oldest run."""
+        link, shards = self._store.link, range(self._store.shards)
+        slot_sets = await asyncio.gather(*(link.call("SMEMBERS", keys.queues(shard)) for shard in shards))
+        total = 0
+        for slot in {member.decode() for members in slot_sets for member in members}:
+            claimed = await asyncio.gather(*(link.call("HGET", keys.claimed(shard), slot) for shard in shards))
+            newest_ms = max((int(ms) for ms in claimed if ms), default=0)
+            heads = await asyncio.gather(
+                *(link.call("ZRANGE", keys.queued(shard, slot), 0, 0, "WITHSCORES") for shard in shards)
+            )
+            ages = {shard: int(float(head[1])) for shard, head in zip(shards, heads, strict=True) if head}
+            if not ages:
+                continue
+            oldest = min(ages, key=lambda shard: ages[shard])
+            probing = now_ms - ages[oldest] > self._settings.probe_after_ms
+            for shard in ages:
+                if ages[shard] < newest_ms or (probing and shard == oldest):
+                    total += await self._resend(shard, slot, newest_ms, probe=probing and shard == oldest)
+        return total
+
+    async def _resend(self, shard: int, slot: str, before_ms: int, *, probe: bool) -> int:
+        sent, _, out = await self._store.requeue(
+            shard, slot, before_ms=before_ms, slack_ms=self._settings.overtake_slack_ms, limit=REQUEUE_LIMIT, probe=probe
+        )
+        self._dispatcher.send(out)
+        return sent
+
+    # ---- tidying
+
+    async def trim(self) -> None:
+        """Drop index entries of runs past retention."""
+        before_ms = await self.now_ms() - self._settings.retention_ms
+        for shard in range(self._store.shards):
+            await self._store.link.call("ZREMRANGEBYSCORE", keys.ended_runs(shard), "-inf", before_ms)
+
+
+def _until(fired: Fired) -> int | None:
+    return None if fired.next_due_ms is None else max(0, fired.next_due_ms - fired.now_ms)

@@ -1,0 +1,145 @@
+"""A Celery task for each handler: same name, the run id as task id, on every pool."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from celery import Task
+from celery.exceptions import Ignore, Reject, Retry, TaskRevokedError
+from celery.utils.saferepr import saferepr
+
+from agnt5.contracts.clock import at_ms
+from agnt5.contracts.errors import RunCancelledError, RunFailedError
+from agnt5.registry import Handler
+from agnt5.runtime.dispatch import HEADER
+from agnt5.runtime.host import Arrival
+
+if TYPE_CHECKING:
+    from agnt5.runtime.process import Runtime
+
+PREVIEW = 300
+"""Characters of an input that events, and so Flower, show."""
+
+
+def preview(value: Any) -> str:
+    """A short text of an input or result."""
+    return str(saferepr(value, PREVIEW))
+
+
+def arrival_of(name: str, headers: Any, args: Any, kwargs: Any) -> Arrival:
+    """A message as the host takes it. Its headers are not trusted: they only say whether it carries a call."""
+    return Arrival(
+        run_id=headers["id"],
+        handler=name,
+        plain=not headers.get(HEADER),
+        args=tuple(args or ()),
+        kwargs=dict(kwargs or {}),
+    )
+
+
+class BlockingSlot:
+    """A slot of a pool whose tasks block: the thread waits here until the run is done or goes on without it."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self._outcome: tuple[str, Any] = ("release", None)
+
+    def _set(self, outcome: str, value: Any = None) -> None:
+        self._outcome = (outcome, value)
+        self._event.set()
+
+    def drop(self, why: str) -> None:
+        self._set("release", why)
+
+    def refuse(self, why: str) -> None:
+        self._set("refuse", why)
+
+    def started(self, value: Any) -> None:
+        """Nothing to tell: Celery has sent its own event."""
+
+    def release(self) -> None:
+        self._set("release")
+
+    def succeeded(self, result: Any) -> None:
+        self._set("succeeded", result)
+
+    def failed(self, error: RunFailedError) -> None:
+        self._set("failed", error)
+
+    def retried(self, error: RunFailedError, due_ms: int) -> None:
+        self._set("retried", Retry(exc=error, when=at_ms(due_ms)))
+
+    def wait(self, *, plain: bool) -> Any:
+        """The run's result, or the exception that tells Celery what became of it."""
+        self._event.wait()
+        outcome, value = self._outcome
+        match outcome:
+            case "succeeded":
+                return value
+            case "failed":
+                raise TaskRevokedError(str(value)) if isinstance(value, RunCancelledError) else value
+            case "retried":
+                raise value
+            case "refuse" if plain:
+                raise Reject(value, requeue=True)
+            case _:
+                raise Ignore
+
+
+class RunTask(Task):  # type: ignore[misc]  # Celery is untyped
+    """The Celery side of a handler. Its body is only used by pools whose tasks block."""
+
+    abstract = True
+    Strategy = "agnt5.runtime.run_strategy:strategy"
+    ignore_result = True
+    acks_late = True
+    typing = False
+    handler: Handler
+    runtime: Runtime
+
+    def run(self, *args: Any, **kwargs: Any) -> Any:
+        """Execute the run on this process's host, and wait for it, or until it goes on without this slot."""
+        request = self.request
+        headers = {"id": request.id, HEADER: request.get(HEADER)}
+        slot = BlockingSlot()
+        arrival = arrival_of(self.name, headers, args, kwargs)
+        self.runtime.submit(arrival, slot, EventTeller(self.app, self.runtime))
+        return slot.wait(plain=arrival.plain)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the handler itself, as the decorated function: only useful in tests."""
+        return self.handler.fn(*args, **kwargs)
+
+
+class EventTeller:
+    """Sends the events of runs that ended without a request, from a process that has no event dispatcher."""
+
+    def __init__(self, app: Any, runtime: Runtime) -> None:
+        self._app = app
+        self._runtime = runtime
+
+    def _send(self, type_: str, **fields: Any) -> None:
+        if not self._app.conf.worker_send_task_events:
+            return
+        threading.Thread(target=self._publish, args=(type_, fields), daemon=True).start()
+
+    def _publish(self, type_: str, fields: dict[str, Any]) -> None:
+        with self._app.events.default_dispatcher(hostname=self._runtime.node) as dispatcher:
+            dispatcher.send(type_, **fields)
+
+    def succeeded(self, run_id: str, result: Any, runtime_s: float) -> None:
+        self._send("task-succeeded", uuid=run_id, result=preview(result), runtime=runtime_s)
+
+    def failed(self, run_id: str, error: RunFailedError) -> None:
+        self._send("task-failed", uuid=run_id, exception=repr(str(error)), traceback=error.traceback)
+
+    def revoked(self, run_id: str) -> None:
+        self._send("task-revoked", uuid=run_id, terminated=True, signum=None, expired=False)
+
+
+def register(app: Any, runtime: Runtime) -> None:
+    """Make a Celery task of each handler."""
+    for handler in runtime.registry:
+        body = {"name": handler.address, "handler": handler, "runtime": runtime, "__module__": handler.fn.__module__}
+        app.register_task(type(f"Run_{handler.name}", (RunTask,), body)())

@@ -1,0 +1,107 @@
+"""Ties a Celery worker's life to its host: open before the first message, give runs back at shutdown."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from typing import Any
+
+from celery import bootsteps, signals
+
+from agnt5.contracts.errors import Agnt5Error, RunFailedError
+from agnt5.runtime.pool import TaskPool
+from agnt5.runtime.predecessor import reap_predecessors
+from agnt5.runtime.process import Runtime
+from agnt5.runtime.tasks import preview
+from agnt5.store.opening import open_store
+
+logger = logging.getLogger("agnt5.runtime")
+
+
+class WorkerTeller:
+    """Sends the events of runs that ended without a request, by the worker's own dispatcher."""
+
+    def __init__(self, worker: Any) -> None:
+        self._worker = worker
+
+    def _send(self, type_: str, **fields: Any) -> None:
+        consumer = self._worker.consumer
+        eventer = consumer.event_dispatcher if consumer else None
+        if eventer and eventer.enabled:
+            self._worker.pool.tell(lambda: eventer.send(type_, **fields))
+
+    def succeeded(self, run_id: str, result: Any, runtime_s: float) -> None:
+        self._send("task-succeeded", uuid=run_id, result=preview(result), runtime=runtime_s)
+
+    def failed(self, run_id: str, error: RunFailedError) -> None:
+        self._send("task-failed", uuid=run_id, exception=repr(str(error)), traceback=error.traceback)
+
+    def revoked(self, run_id: str) -> None:
+        self._send("task-revoked", uuid=run_id, terminated=True, signum=None, expired=False)
+
+
+class HostStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery is untyped
+    """Opens the host once the pool runs, and drains it before the pool stops."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def start(self, worker: Any) -> None:
+        """On our pool the host shares its loop; on others each process makes its host on its first run."""
+        if isinstance(worker.pool, TaskPool):
+            worker.app.agnt5.use_loop(worker.pool.loop, WorkerTeller(worker))
+
+    def stop(self, worker: Any) -> None:
+        """Warm shutdown: park workflows, wait for functions for a while, hand back the rest."""
+        runtime: Runtime = worker.app.agnt5
+        grace_s = runtime.settings.shutdown_grace_ms / 1000
+        if not isinstance(worker.pool, TaskPool):
+            runtime.shut_down(grace_s)
+            return
+        draining = runtime.run(runtime.drain(grace_s))
+        while not draining.done():
+            worker.pool.turn()
+        if error := draining.exception():
+            logger.error("shutting down: %r", error)
+
+    def terminate(self, worker: Any) -> None:
+        """Cold shutdown: hand everything back at once."""
+        runtime: Runtime = worker.app.agnt5
+        if isinstance(worker.pool, TaskPool):
+            runtime.run(runtime.drain(0)).result(5)
+        else:
+            runtime.shut_down(0)
+
+
+def connect(app: Any, runtime: Runtime) -> None:
+    """Hook the host into every worker of the app."""
+    app.steps["worker"].add(HostStep)
+
+    @signals.worker_init.connect(weak=False)
+    def check(sender: Any = None, **_: Any) -> None:
+        if sender.app is app:
+            runtime.node = sender.hostname
+            _check(runtime)
+
+    @signals.worker_process_shutdown.connect(weak=False)
+    def leave(**_: Any) -> None:
+        runtime.shut_down(1.0)
+
+
+def _check(runtime: Runtime) -> None:
+    """Refuse to start on a store that cannot be used, and take over what our predecessor owned."""
+    try:
+        asyncio.run(_prepare(runtime))
+    except Agnt5Error as error:
+        sys.stderr.write(f"agnt5: {error}\n")
+        raise SystemExit(1) from None
+
+
+async def _prepare(runtime: Runtime) -> None:
+    store = await open_store(runtime.settings, name=f"agnt5:{runtime.node}", patience_s=10)
+    try:
+        dispatcher = await runtime.dispatcher(store)
+        await reap_predecessors(store, dispatcher, runtime.node)
+        await dispatcher.flush()
+    finally:
+        await store.link.close()

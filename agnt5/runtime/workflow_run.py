@@ -1,0 +1,211 @@
+"""A workflow in memory: the replay machine's shell. The machine decides, this obeys.
+
+Commands become one append each activation; steps run as tasks on the host's loop; the machine sees only events
+that the journal holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from agnt5 import codec
+from agnt5.contracts.errors import Agnt5Error, NonDeterminismError, RunEndedError, RunNotFoundError, error_data
+from agnt5.contracts.runs import RunStatus
+from agnt5.replay import journal
+from agnt5.replay.commands import CancelTask, CancelTimer, Command, EmitSignal, RunStep, StartTask, StartTimer
+from agnt5.replay.events import (
+    Event,
+    RunStarted,
+    SignalDelivered,
+    SignalRefused,
+    StepCompleted,
+    StepFailed,
+    TimerFired,
+)
+from agnt5.replay.machine import Machine
+from agnt5.replay.outcomes import Cancelled, Completed, ContinuedAsNew, Failed, Outcome
+from agnt5.runtime.children import new_child
+from agnt5.runtime.live import LiveRun
+from agnt5.sdk.context import WorkflowContext
+from agnt5.store.replies import More
+from agnt5.store.store import Batch
+
+
+class LiveWorkflow(LiveRun):
+    """A claimed workflow. Replays what its journal holds, then goes on."""
+
+    machine: Machine
+    started: RunStarted
+
+    def start(self, events: list[Event]) -> None:
+        first = events[0]
+        assert isinstance(first, RunStarted)
+        self.started = first
+        self._steps: dict[int, asyncio.Task[None]] = {}
+        self._timers: set[int] = set()
+        self._begin(events)
+
+    def _begin(self, events: list[Event]) -> None:
+        self.machine = Machine(self.run_id, self._program, processed=self.claimed.seen)
+        self._notice(events)
+        self._activate(events, replay=True)
+
+    async def _program(self, machine: Machine, started: RunStarted) -> Any:
+        ctx = WorkflowContext(self.info(started), machine)
+        return await self.handler.fn(ctx, **self.handler.bind(started.input))
+
+    def apply(self, events: list[Event]) -> None:
+        for event in events:
+            if type(event) is TimerFired:
+                self._timers.discard(event.seq)
+        self._activate(events)
+
+    def _activate(self, events: list[Event], *, replay: bool = False) -> None:
+        try:
+            activation = self.machine.activate(events)
+        except NonDeterminismError as error:
+            self.host.refuse(self, error)
+            return
+        if replay:
+            self._resume()
+        commands = activation.commands
+        if activation.outcome is None:
+            if commands or not self.waiting:
+                self._obey(commands)
+            self.release()
+        else:
+            self.host.spawn(self._end(activation.outcome, commands), self)
+
+    def _resume(self) -> None:
+        """Take up what the journal left open (rule R4): signals to deliver, timers that are ours to clear."""
+        for command in self.machine.open_commands():
+            if isinstance(command, EmitSignal):
+                self._emit(command)
+            elif isinstance(command, StartTimer):
+                self._timers.add(command.seq)
+
+    # ---- commands
+
+    def _obey(self, commands: tuple[Command, ...]) -> None:
+        try:
+            batch, after = self._batch(commands)
+        except Agnt5Error as error:  # an input that has no JSON form, or is too large
+            self.host.spawn(self.fail(error), self)
+            return
+        for command in commands:
+            if isinstance(command, RunStep):
+                self._steps[command.seq] = self.host.spawn(self._step(command), self)
+        self.note(RunStatus.RUNNING if self._steps else RunStatus.WAITING, batch, after)
+
+    def _batch(self, commands: tuple[Command, ...]) -> tuple[Batch, Callable[[], None] | None]:
+        batch = Batch()
+        emits: list[EmitSignal] = []
+        for command in commands:
+            body = journal.encode_command(command)
+            if body is not None:
+                batch.bodies.append(body)
+            match command:
+                case StartTask():
+                    batch.children.append(new_child(self, command, self.started))
+                case StartTimer():
+                    batch.timers.append((command.seq, command.due_ms))
+                    self._timers.add(command.seq)
+                case CancelTimer():
+                    batch.untimers.append(command.seq)
+                    self._timers.discard(command.seq)
+                case CancelTask():
+                    batch.cancels.append((command.id, b'"its parent asked for it"'))
+                case EmitSignal():
+                    emits.append(command)
+                case _:
+                    pass
+        if not emits:
+            return batch, None
+        return batch, lambda: [self._emit(command) for command in emits] and None
+
+    async def _step(self, command: RunStep) -> None:
+        limit = self.host.settings.payload_limit
+        try:
+            value = await self.host.call(command.fn)
+            codec.dumps(value, what=f"result of step {command.name!r}", limit=limit)
+            event: Event = StepCompleted(seq=command.seq, name=command.name, result=value)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # noqa: BLE001 - recorded, and raised where the workflow awaits it
+            event = StepFailed(
+                seq=command.seq, name=command.name, error=error_data(error, where=f"step {command.name!r}")
+            )
+        self._steps.pop(command.seq, None)
+        self.append(Batch(bodies=[journal.encode(event)]))
+
+    def _emit(self, command: EmitSignal) -> None:
+        self.host.spawn(self._deliver(command), self)
+
+    async def _deliver(self, command: EmitSignal) -> None:
+        event: Event
+        try:
+            await self.host.signal(
+                command.target,
+                command.name,
+                command.payload,
+                operation=f"{self.run_id}#{self.started.generation}.{command.seq}",
+            )
+            event = SignalDelivered(seq=command.seq)
+        except (RunNotFoundError, RunEndedError) as error:
+            event = SignalRefused(seq=command.seq, error=error_data(error))
+        self.append(Batch(bodies=[journal.encode(event)]))
+
+    # ---- ends
+
+    async def _end(self, outcome: Outcome, commands: tuple[Command, ...]) -> None:
+        batch, after = self._batch(commands)
+        if batch:
+            self.append(batch, after)
+        for step in self._steps.values():
+            step.cancel()
+        match outcome:
+            case Completed(result):
+                await self.complete(result)
+            case Failed(error):
+                await self.fail(error)
+            case Cancelled(reason):
+                await self.cancelled(reason)
+            case ContinuedAsNew():
+                await self._renew(outcome)
+                return
+        self.machine.close()
+
+    async def _renew(self, outcome: ContinuedAsNew) -> None:
+        started = self.started
+        next_start = RunStarted(
+            handler=started.handler,
+            kind=started.kind,
+            input=outcome.input,
+            headers=started.headers,
+            parent=started.parent,
+            generation=started.generation + 1,
+            queue=started.queue,
+            priority=started.priority,
+            options=started.options,
+        )
+        codec.dumps(outcome.input, what="input of continue_as_new", limit=self.host.settings.payload_limit)
+        carried = [b'{"at":%d,' % signal.at + journal.encode(signal)[1:] for signal in outcome.carried]
+        reply = await self.host.store.renew(self.own, seen=self.seen, body=journal.encode(next_start), carried=carried)
+        if isinstance(reply, More):  # a signal came in between: it is carried over too
+            self._read()
+            return
+        self.machine.close()
+        entries = await self.host.store.entries(self.run_id, 0)
+        self._inbox.clear()
+        self._timers.clear()
+        self.begin(entries)
+
+    def drop(self) -> None:
+        for step in self._steps.values():
+            step.cancel()
+        self.machine.close()
+
+    def open_timers(self) -> list[int]:
+        return list(self._timers)

@@ -1,0 +1,324 @@
+"""`Context`: what every handler gets as its first argument, and its two kinds."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Any, NoReturn, overload
+
+from agnt5.contracts.clock import at_ms
+from agnt5.contracts.errors import WrongContextError
+from agnt5.contracts.ids import split_address
+from agnt5.registry import Handler, default_registry
+from agnt5.retry import RetryPolicy
+from agnt5.sdk import coordination, orchestration
+from agnt5.sdk.coordination import Signals, WorkflowSignals
+from agnt5.sdk.handles import SpawnHandle, TaskHandle
+from agnt5.sdk.observability import RunLog
+from agnt5.sdk.orchestration import (
+    StepResult,
+    call_by_name,
+    call_of,
+    call_options,
+    call_with_input,
+    continuation,
+)
+from agnt5.sdk.port import CommandPort, FunctionPort, RunInfo, TaskRef, WorkflowPort
+from agnt5.sdk.properties import Headers, step_id
+
+_INSTEAD = {
+    "task": "start the child with ctx.spawn(handler, ...) and await its result()",
+    "patched": "functions are not replayed, so change the code as you like",
+    "continue_as_new": "a function has no journal to cut; ctx.spawn(...) itself, or make it a @workflow",
+}
+"""What to use in a function instead of what only workflows have."""
+
+
+class Context:
+    """The execution environment of a handler: orchestration, coordination, observability, its own properties.
+
+    Use it for annotations; the runtime makes the instances. What a kind of handler does not have raises
+    `WrongContextError` that says what to use instead.
+    """
+
+    def __init__(self, info: RunInfo, port: CommandPort, signals: Signals | None = None) -> None:
+        self._info = info
+        self._port = port
+        self._signals = Signals(port) if signals is None else signals
+        self._headers = Headers(info.headers)
+        self._log: RunLog | None = None
+
+    # ---- orchestration
+
+    @overload
+    def task(
+        self,
+        service_name: str,
+        handler_name: str = ...,
+        input: Any = ...,
+        *,
+        default: Any = ...,
+        key: str | None = None,
+        timeout: timedelta | float | None = None,
+        retries: RetryPolicy | int | None = None,
+        priority: int | None = None,
+    ) -> TaskHandle: ...
+    @overload
+    def task(
+        self,
+        service_name: Callable[..., Any] | Handler,
+        *args: Any,
+        default: Any = ...,
+        key: str | None = None,
+        timeout: timedelta | float | None = None,
+        retries: RetryPolicy | int | None = None,
+        priority: int | None = None,
+        **kwargs: Any,
+    ) -> TaskHandle: ...
+    def task(self, service_name: Any, *_args: Any, **_kwargs: Any) -> TaskHandle:  # noqa: ARG002
+        """Start a child run and return its handle, to be awaited for the result. Workflows only.
+
+        `ctx.task("analytics", "process_data", input={...})`, or with a decorated handler and its arguments
+        `ctx.task(process_data, dataset="users")`. It starts when called; awaiting is not required. `timeout`
+        bounds each attempt (timedelta or seconds), `retries` and `priority` override the handler's own.
+
+        Awaiting raises `TaskFailedError` (or `RunTimeoutError`, `WorkerLostError`) when the child has finally
+        failed, unless `default` is given, which is the value then. A cancelled child raises
+        `RunCancelledError`, whatever the default. Cancelling the wait cancels the child. With `key`, a second
+        call with the same key is the same child. After a crash the child is neither lost nor started twice.
+        """
+        raise self._wrong("task")
+
+    def spawn(
+        self, fn: Callable[..., Any] | Handler | str, /, *args: Any, key: str | None = None, **kwargs: Any
+    ) -> SpawnHandle:
+        """Start a child run without waiting, as `fn(ctx, *args, **kwargs)`; `fn` is a handler or its address.
+
+        Returns a handle with `id`, `result()`, `status()` and `cancel()`, which can also be awaited. The same
+        `key` in one run is the same child, also in a later attempt; without one the order of calls counts.
+        Raises `InvalidInputError` for arguments that the handler does not take.
+        """
+        call = call_of(fn, args, kwargs, check=self._checks_types)
+        ref = self._commands("spawn").start_task(call.handler, call.input, key=key)
+        return SpawnHandle(self._port, ref, coerce=call.coerce, waits_for=self._waits_for)
+
+    def step(self, name: str, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> StepResult:
+        """Run `fn(*args, **kwargs)` once and record its value, which later attempts and replays get instead.
+
+        `fn` is sync or async, or a lambda that returns a coroutine. It starts when called; await the result.
+        The value is JSON (at most `AGNT5_PAYLOAD_LIMIT` bytes) and comes back in the form of `fn`'s return
+        annotation, where it has one. A crash between the end of `fn` and the record runs it again: at least
+        once, recorded once. What `fn` raises comes out of a function's step as it is; a workflow gets
+        `StepFailedError`.
+        """
+        return orchestration.start_step(self._commands("step"), name, fn, args, kwargs)
+
+    async def parallel(self, *awaitables: Awaitable[Any], return_exceptions: bool = False) -> list[Any]:
+        """Wait for all, and return their results in order.
+
+        Raises the first error in order, after all have ended; with `return_exceptions` errors are in the list.
+        """
+        return await orchestration.parallel(awaitables, return_exceptions=return_exceptions)
+
+    async def gather(self, **awaitables: Awaitable[Any]) -> dict[str, Any]:
+        """As `parallel`, with names: returns a dict of the results, in the order of the arguments."""
+        results = await orchestration.parallel(tuple(awaitables.values()), return_exceptions=False)
+        return dict(zip(awaitables, results, strict=True))
+
+    def continue_as_new(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+        """End this run's journal and begin the next one, as if called with these arguments. Workflows only.
+
+        The run keeps its id, its place in its tree and the signals that it has not consumed.
+        """
+        raise self._wrong("continue_as_new")
+
+    def patched(self, _change: str, /) -> bool:
+        """True where a run may take the changed code: new runs, and old ones that have not come this far.
+
+        Workflows only. `if ctx.patched("2026-06-tax"): new() else: old()` keeps open runs on their old path.
+        """
+        raise self._wrong("patched")
+
+    # ---- coordination
+
+    @property
+    def signal(self) -> Signals:
+        """`await ctx.signal(name, timeout_ms=None, default=None)` waits (workflows only); `.emit(...)` sends.
+
+        `await ctx.signal.emit(name, payload, target_workflow_id=...)` works in every handler.
+        """
+        return self._signals
+
+    async def timer(self, delay_ms: int | None = None, cron: str | None = None, timezone: str | None = None) -> None:
+        """Wait `delay_ms` milliseconds, or until the cron expression next fires in `timezone` (default UTC).
+
+        Durable: it holds no worker, and its time stands through any restart. Raises `InvalidInputError` for a
+        negative delay, a bad expression or an unknown time zone.
+        """
+        await coordination.timer(self._commands("timer"), delay_ms=delay_ms, cron=cron, timezone=timezone)
+
+    async def sleep(self, seconds: timedelta | float) -> None:
+        """Wait for a number of seconds or a timedelta. Durable as `timer`."""
+        await coordination.sleep(self._commands("sleep"), seconds)
+
+    # ---- time and chance
+
+    def now(self) -> datetime:
+        """The time in UTC, aware. In a workflow it replays the same: the time of what the code reacts to."""
+        return at_ms(self._port.now_ms())
+
+    def random(self) -> random.Random:
+        """A source of random numbers. In a workflow it replays the same."""
+        return random.Random()  # noqa: S311 - not for secrets
+
+    def uuid(self) -> uuid.UUID:
+        """A random UUID. In a workflow it replays the same."""
+        return uuid.uuid4()
+
+    # ---- observability
+
+    def log(self) -> RunLog:
+        """A logger under `agnt5.run.<service>.<handler>`; records carry run_id, step_id, attempt, service, handler.
+
+        Silent while a workflow is replayed.
+        """
+        if self._log is None:
+            self._log = RunLog(self._info.handler, self._log_fields, lambda: self._port.replaying)
+        return self._log
+
+    # ---- configuration
+
+    def headers(self) -> Mapping[str, str]:
+        """The request headers that the client set, inherited from parent to child; names in any case."""
+        return self._headers
+
+    # ---- properties
+
+    @property
+    def run_id(self) -> str:
+        """The run's id, which is its Celery task id too."""
+        return self._info.run_id
+
+    @property
+    def step_id(self) -> str | None:
+        """Inside `ctx.step` the step's name, else the run's command number or key in its parent; None in a root."""
+        return step_id(self._info.run_id)
+
+    @property
+    def attempt(self) -> int:
+        """How often the run has been tried before: 0 on the first try."""
+        return self._info.attempt
+
+    @property
+    def component_type(self) -> str:
+        """What the handler is: "function", "workflow" or "entity"."""
+        return str(self._info.kind)
+
+    @property
+    def object_id(self) -> str | None:
+        """The entity's key; None outside entities."""
+        return self._info.object_id
+
+    @property
+    def method_name(self) -> str | None:
+        """The entity's method; None outside entities."""
+        return self._info.method_name
+
+    # ---- inside
+
+    _checks_types = True
+    _waits_for: Callable[[TaskRef], None] | None = None
+
+    def _commands(self, called: str) -> CommandPort:
+        del called
+        return self._port
+
+    def _wrong(self, called: str) -> WrongContextError:
+        return WrongContextError(
+            f"ctx.{called} is for workflows, and {self._info.handler!r} is a {self._info.kind}: {_INSTEAD[called]}"
+        )
+
+    def _log_fields(self) -> dict[str, Any]:
+        service, handler = split_address(self._info.handler)
+        return {
+            "run_id": self.run_id,
+            "step_id": self.step_id,
+            "attempt": self.attempt,
+            "service": service,
+            "handler": handler,
+        }
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._info.handler} {self._info.run_id}>"
+
+
+class FunctionContext(Context):
+    """The context of a function. Made by the executor: `FunctionContext(info, port)`."""
+
+    def __init__(self, info: RunInfo, port: FunctionPort) -> None:
+        super().__init__(info, port)
+        self._waits_for = port.waits_for
+
+    def _commands(self, called: str) -> CommandPort:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            raise WrongContextError(
+                f"ctx.{called}: {self._info.handler!r} is a plain `def`, which runs in a thread; "
+                "make it `async def` to use what is awaited"
+            ) from None
+        return self._port
+
+
+class WorkflowContext(Context):
+    """The context of a workflow. Made by the executor: `WorkflowContext(info, machine)`.
+
+    Arguments of children are checked by name when the call is made, and by type in the child: a changed
+    annotation must not turn the replay of an open run into another path.
+    """
+
+    _checks_types = False
+
+    def __init__(self, info: RunInfo, port: WorkflowPort) -> None:
+        super().__init__(info, port, WorkflowSignals(port))
+        self._workflow_port = port
+
+    def task(
+        self,
+        service_name: Any,
+        handler_name: Any = ...,
+        input: Any = ...,  # noqa: A002
+        *args: Any,
+        default: Any = ...,
+        key: str | None = None,
+        timeout: timedelta | float | None = None,
+        retries: RetryPolicy | int | None = None,
+        priority: int | None = None,
+        **kwargs: Any,
+    ) -> TaskHandle:
+        if isinstance(service_name, str):
+            call = call_by_name(service_name, handler_name, input, args, kwargs)
+        elif handler_name is ... and input is not ...:
+            call = call_with_input(service_name, input, kwargs)
+        else:
+            given = tuple(one for one in (handler_name, input) if one is not ...)
+            call = call_of(service_name, given + args, kwargs, check=False)
+        options = call_options(timeout=timeout, retries=retries, priority=priority)
+        ref = self._port.start_task(call.handler, call.input, key=key, options=options)
+        return TaskHandle(self._port, ref, coerce=call.coerce, default=default)
+
+    def continue_as_new(self, *args: Any, **kwargs: Any) -> NoReturn:
+        handler = default_registry().get(self._info.handler)
+        self._workflow_port.continue_as_new(continuation(handler, args, kwargs))
+
+    def patched(self, change: str, /) -> bool:
+        return self._workflow_port.patched(change)
+
+    def random(self) -> random.Random:
+        return self._workflow_port.random()
+
+    def uuid(self) -> uuid.UUID:
+        return self._workflow_port.uuid()

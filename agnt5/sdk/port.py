@@ -1,0 +1,114 @@
+"""What the context asks of whatever runs the handler: the seam between user code and the two ways to run it.
+
+The replay machine implements `WorkflowPort`; the executor's function run implements `FunctionPort`. All
+futures belong to the event loop on which the handler runs. Values that a future gives have been through JSON,
+so that the first execution and every later one see the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NoReturn, Protocol
+from uuid import UUID
+
+
+class TaskRef(Protocol):
+    """A child run as the port knows it. `future` fails with `RunFailedError` when the child finally failed.
+
+    A failed future that nobody awaits is no error: the context marks it as seen.
+    """
+
+    @property
+    def seq(self) -> int:
+        """Its command number."""
+
+    @property
+    def id(self) -> str:
+        """Its run id."""
+
+    @property
+    def future(self) -> asyncio.Future[Any]:
+        """Its outcome."""
+
+
+class CommandPort(Protocol):
+    """What functions and workflows share."""
+
+    @property
+    def replaying(self) -> bool:
+        """True while the code runs again what its journal already holds."""
+
+    def start_task(
+        self,
+        handler: str,
+        input: Any,  # noqa: A002 - one word for one thing
+        *,
+        key: str | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> TaskRef:
+        """Start a child run of `handler` (an address). The same key in one run is the same child."""
+
+    def cancel_task(self, ref: Any) -> None:
+        """Ask a child, by the ref of its start, to end. Its future then fails with `RunCancelledError`."""
+
+    def step(self, name: str, fn: Callable[[], Any]) -> asyncio.Future[Any]:
+        """Run `fn` once for good; a coroutine that it returns is awaited. Cancelling the future stops it."""
+
+    def start_timer(self, due_ms: int, name: str = "") -> asyncio.Future[Any]:
+        """A future that is done at `due_ms`. Cancelling it takes the timer back."""
+
+    def emit_signal(self, name: str, target: str, payload: Any) -> asyncio.Future[Any]:
+        """Deliver a signal to the run `target`; fails with `RunNotFoundError` or `RunEndedError`."""
+
+    def now_ms(self) -> int:
+        """The time as the run sees it."""
+
+
+class FunctionPort(CommandPort, Protocol):
+    """What only functions need."""
+
+    def waits_for(self, ref: TaskRef) -> None:
+        """The code begins to wait for this child: the moment to give back the worker slot."""
+
+
+class WorkflowPort(CommandPort, Protocol):
+    """What only workflows have."""
+
+    def await_signal(self, name: str) -> asyncio.Future[Any]:
+        """The next signal of this name. Cancelling the future leaves later signals to later waits."""
+
+    def patched(self, change: str) -> bool:
+        """True where the changed code is to run."""
+
+    def continue_as_new(self, input: Any) -> NoReturn:  # noqa: A002 - one word for one thing
+        """End this generation of the run and begin the next with `input`."""
+
+    def random(self) -> random.Random:
+        """A source of numbers that replays the same."""
+
+    def uuid(self) -> UUID:
+        """A UUID that replays the same."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunInfo:
+    """What a run knows about itself while it runs.
+
+    `handler` is its address, `attempt` 0 on the first try, `started_ms` the store's time of its first start.
+    `object_id` and `method_name` are set for entity methods only.
+    """
+
+    run_id: str
+    handler: str
+    kind: str
+    attempt: int = 0
+    headers: Mapping[str, str] = field(default_factory=dict)
+    parent: str | None = None
+    generation: int = 0
+    started_ms: int = 0
+    host: str = ""
+    object_id: str | None = None
+    method_name: str | None = None

@@ -1,0 +1,123 @@
+"""Every key, once: what it is, who writes it, how long it lives.
+
+All keys of a shard begin with `agnt5:{s<k>}:`, so that a run's whole tree shares one Redis Cluster slot. Scripts
+get that prefix as their only key and derive the names below from it (`lua/lib.lua`).
+"""
+
+from __future__ import annotations
+
+from agnt5.contracts.ids import shard_of
+
+
+def prefix(shard: int) -> str:
+    """The prefix of all keys of one shard."""
+    return f"agnt5:{{s{shard}}}:"
+
+
+def run(run_id: str, shards: int) -> str:
+    """Hash: a run's changing state. Written by every transition; expires `retention` after the end."""
+    return f"{prefix(shard_of(run_id, shards))}run:{run_id}"
+
+
+def log(run_id: str, shards: int) -> str:
+    """List: the journal of the current generation. Appended to by every transition; expires with the run."""
+    return f"{prefix(shard_of(run_id, shards))}log:{run_id}"
+
+
+def old(run_id: str, generation: int, shards: int) -> str:
+    """List: the journal of an earlier generation. Expires `retention` after the next one began."""
+    return f"{prefix(shard_of(run_id, shards))}old:{run_id}:{generation}"
+
+
+def kids(run_id: str, shards: int) -> str:
+    """Hash: open child -> command number. Deleted when the run ends."""
+    return f"{prefix(shard_of(run_id, shards))}kids:{run_id}"
+
+
+def ops(run_id: str, shards: int) -> str:
+    """Set: operation ids of delivered signals, so that none is taken twice. Expires with the run."""
+    return f"{prefix(shard_of(run_id, shards))}ops:{run_id}"
+
+
+def alarms(run_id: str, shards: int) -> str:
+    """Set: a run's members of `timers` (its `t|` ones), so that none outlives it. Deleted when the run ends."""
+    return f"{prefix(shard_of(run_id, shards))}alarms:{run_id}"
+
+
+def timers(shard: int) -> str:
+    """Sorted set by due ms: `t|run|generation.seq`, `r|run` (next attempt), `d|run` (run timeout)."""
+    return f"{prefix(shard)}timers"
+
+
+def queued(shard: int, slot: str) -> str:
+    """Sorted set by ms of queueing: runs of one slot (`queue:priority`) that wait to be claimed."""
+    return f"{prefix(shard)}queued:{slot}"
+
+
+def queues(shard: int) -> str:
+    """Set of the slots that have been used. Kept."""
+    return f"{prefix(shard)}queues"
+
+
+def claimed(shard: int) -> str:
+    """Hash: slot -> the latest queueing time among its claimed runs (the overtaking rule). Kept."""
+    return f"{prefix(shard)}claimed"
+
+
+def owned(shard: int, host: str) -> str:
+    """Set: runs of this shard that a host owns. Gone when empty."""
+    return f"{prefix(shard)}owned:{host}"
+
+
+def open_runs(shard: int) -> str:
+    """Sorted set by ms of creation: root runs that have not ended."""
+    return f"{prefix(shard)}open"
+
+
+def ended_runs(shard: int) -> str:
+    """Sorted set by ms of the end: root runs that have ended; beat trims it past retention."""
+    return f"{prefix(shard)}ended"
+
+
+def refused(shard: int) -> str:
+    """Set: parked runs whose code did not fit their journal; a starting worker wakes them. Gone when empty."""
+    return f"{prefix(shard)}refused"
+
+
+def hosts() -> str:
+    """Sorted set by ms of the last heartbeat: live hosts. In shard 0 only."""
+    return f"{prefix(0)}hosts"
+
+
+def meta() -> str:
+    """Hash: format version and shard count, written at first start. In shard 0 only. Kept."""
+    return f"{prefix(0)}meta"
+
+
+def handlers() -> str:
+    """Hash: handler address -> description that workers announce. In shard 0 only. Kept."""
+    return f"{prefix(0)}handlers"
+
+
+def schedules() -> str:
+    """Hash: cron workflow address -> its schedule and last fire time. In shard 0 only. Kept."""
+    return f"{prefix(0)}schedules"
+
+
+def static() -> str:
+    """Hash: plain beat entry -> ms of its last run, shared by all beats. In shard 0 only. Kept."""
+    return f"{prefix(0)}static"
+
+
+def host_channel(host: str) -> str:
+    """Channel: events of runs that a host owns: id, length and entry, a line each."""
+    return f"agnt5:host:{host}"
+
+
+def done_channel(run_id: str) -> str:
+    """Channel: a run's terminal status, once."""
+    return f"agnt5:done:{run_id}"
+
+
+BEAT_CHANNEL = "agnt5:beat"
+"""Channel: a timer became the earliest of its shard."""

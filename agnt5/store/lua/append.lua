@@ -1,0 +1,62 @@
+#!lua
+-- Record what an owner's run asked for or computed, with the children and timers that it causes.
+-- ARGV: id epoch op host status limit
+--       bodies (count, then each) children (count, then id seq handler kind queue priority body timeout each)
+--       timers (count, then seq due each) untimers (count, then seq each) cancels (count, then child reason each)
+--       retention
+-- status: '' leaves it as it is. Past the limit every append of this claim is refused, so that none goes missing
+-- between others. A child that exists is taken up again; if it ended while nobody listened, its parent is told now.
+-- Replies: OK length now out mail | AGAIN length | STALE status | GAP op | LIMIT length
+local id, epoch, op, status, limit = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[5], tonumber(ARGV[6])
+ME = ARGV[4]
+local r = load(id)
+local refused = fence(id, r, epoch, op)
+local full = r and r.epoch == epoch and tonumber(r.full or '')
+if refused and not (refused[1] == 'AGAIN' and full and op >= full) then return refused end
+local key, log, at = P .. 'run:' .. id, P .. 'log:' .. id, 6
+local function take() at = at + 1; return ARGV[at] end
+
+local bodies = tonumber(take())
+local length = redis.call('LLEN', log)
+if full or bodies > 0 and length + bodies > limit then
+  if not refused then redis.call('HSET', key, 'op', ARGV[3], 'full', full or ARGV[3]) end
+  return { 'LIMIT', ms(length) }
+end
+redis.call('HSET', key, 'op', ARGV[3])
+if status ~= '' then redis.call('HSET', key, 'status', status) end
+if bodies > 0 and r.crashes then redis.call('HDEL', key, 'crashes', 'danger') end
+for _ = 1, bodies do length = redis.call('RPUSH', log, entry(take())) end
+
+for _ = 1, tonumber(take()) do
+  local child, seq, handler, kind, queue, priority, body, timeout =
+    take(), take(), take(), take(), take(), take(), take(), take()
+  local c = load(child)
+  if not c then
+    redis.call('HSET', P .. 'kids:' .. id, child, seq)
+    create_run(child, handler, kind, queue, priority, body, '', timeout, id, seq, r.gen)
+  elseif not ENDED[c.status] then
+    redis.call('HSET', P .. 'kids:' .. id, child, seq)
+  elseif not c.told then
+    tell_end(child, id, r, seq)
+  end
+end
+
+for _ = 1, tonumber(take()) do
+  local seq, due = take(), take()
+  local member = 't|' .. id .. '|' .. r.gen .. '.' .. seq
+  redis.call('ZADD', P .. 'timers', due, member)
+  redis.call('SADD', P .. 'alarms:' .. id, member)
+  nudge(member)
+end
+for _ = 1, tonumber(take()) do
+  local member = 't|' .. id .. '|' .. r.gen .. '.' .. take()
+  redis.call('ZREM', P .. 'timers', member)
+  redis.call('SREM', P .. 'alarms:' .. id, member)
+end
+
+local cancels, retention = tonumber(take()), ARGV[#ARGV]
+for _ = 1, cancels do
+  local child, reason = take(), take()
+  cancel_run(child, reason, retention)
+end
+return { 'OK', ms(length), NOW_S, OUT, MAIL }

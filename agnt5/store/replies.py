@@ -1,0 +1,135 @@
+"""What the store's verbs give back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from agnt5.contracts.runs import RunStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """A Celery message to send: "look at run X". Losing it costs time only (rule R1)."""
+
+    queue: str
+    priority: int
+    handler: str
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """An event for a run that the calling host owns: the journal's length after it, and the entry."""
+
+    run_id: str
+    length: int
+    entry: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """A run exists under the id. `fresh` is False when it did before, with the same handler and input."""
+
+    fresh: bool
+    status: RunStatus
+    out: list[Dispatch] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """Ownership of a run, with the first page of its journal."""
+
+    epoch: str
+    attempt: int
+    failures: int
+    crashes: int
+    generation: int
+    seen: int
+    length: int
+    now_ms: int
+    entries: list[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class NotClaimed:
+    """Why a message had nothing to do: `gone`, `ended`, `owned` or `waiting`; `detail` is the status or host."""
+
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """A fenced write took effect. `again`: it had before, and `length` is the journal's length now.
+
+    After `again` the caller no longer knows where its entries stand and reads its journal.
+    """
+
+    again: bool = False
+    length: int = 0
+    now_ms: int = 0
+    out: list[Dispatch] = field(default_factory=list)
+    mail: list[Mail] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class More:
+    """The journal has entries that the owner has not seen: it reads them and decides anew."""
+
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fired:
+    """What one pass over a shard's due timers did. `next_due_ms` is None when no timer is left."""
+
+    count: int
+    next_due_ms: int | None
+    now_ms: int
+    out: list[Dispatch]
+    lateness_ms: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class NewChild:
+    """A child run that an append creates."""
+
+    id: str
+    seq: int
+    handler: str
+    queue: str
+    priority: int
+    body: bytes
+    run_timeout_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A run as the store has it: its state, its first journal entry and (ended) its last one."""
+
+    id: str
+    status: RunStatus
+    fields: dict[str, str]
+    first: bytes
+    last: bytes
+
+    def number(self, name: str) -> int | None:
+        """An integer field, None where it is not set."""
+        text = self.fields.get(name)
+        return int(text) if text else None
+
+
+def dispatches(flat: list[bytes]) -> list[Dispatch]:
+    """The flat OUT list of a script."""
+    it = iter(flat)
+    return [
+        Dispatch(queue.decode(), int(priority), handler.decode(), run_id.decode())
+        for queue, priority, handler, run_id in zip(it, it, it, it, strict=True)
+    ]
+
+
+def mails(flat: list[bytes | int]) -> list[Mail]:
+    """The flat MAIL list of a script."""
+    it: Any = iter(flat)
+    return [Mail(run_id.decode(), int(length), entry) for run_id, length, entry in zip(it, it, it, strict=True)]

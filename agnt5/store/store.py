@@ -1,0 +1,393 @@
+"""The store's verbs: one typed method per script, and the reads.
+
+A verb puts its call on the wire when it is *called*; awaiting what it returns only waits for the reply. So the
+calls of one run leave in the order in which they were made, without anybody waiting in between.
+
+Owners' verbs are fenced by epoch and numbered: `op` grows by one from 1 for each claim. They raise
+`StaleEpochError` when another worker owns the run now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from agnt5.contracts.errors import (
+    Agnt5Error,
+    DuplicateRunError,
+    InvalidInputError,
+    JournalLimitError,
+    RunEndedError,
+    RunNotFoundError,
+    StaleEpochError,
+)
+from agnt5.contracts.ids import new_run_id, shard_of
+from agnt5.contracts.runs import RunStatus
+from agnt5.store import keys
+from agnt5.store.link import Link
+from agnt5.store.replies import (
+    Applied,
+    Claimed,
+    Created,
+    Dispatch,
+    Fired,
+    More,
+    NewChild,
+    NotClaimed,
+    dispatches,
+    mails,
+)
+from agnt5.store.scripts import script
+
+PAGE = 500
+"""Journal entries per read: 10,000 in one LRANGE would hold the server for 29 ms."""
+
+POISON = 3
+"""Hosts that one activation may kill before its run fails."""
+
+Arg = str | bytes | int
+
+
+@dataclass(slots=True)
+class Ownership:
+    """A claimed run as its owner holds it: the fence, and the number of the last write."""
+
+    run_id: str
+    host: str
+    epoch: str
+    op: int = 0
+
+    def next_op(self) -> int:
+        """Number the next write."""
+        self.op += 1
+        return self.op
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one append writes: journal bodies, and the children and timers that go with them."""
+
+    bodies: list[bytes] = field(default_factory=list)
+    children: list[NewChild] = field(default_factory=list)
+    timers: list[tuple[int, int]] = field(default_factory=list)
+    untimers: list[int] = field(default_factory=list)
+    cancels: list[tuple[str, bytes]] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.bodies or self.children or self.timers or self.untimers or self.cancels)
+
+
+class Store:
+    """The one door to durable state. Belongs to one event loop, as its link does."""
+
+    def __init__(self, link: Link, *, shards: int, retention_ms: int, journal_limit: int = 10_000) -> None:
+        self.link = link
+        self.shards = shards
+        self.retention_ms = retention_ms
+        self.journal_limit = journal_limit
+        self._prefixes = [keys.prefix(shard) for shard in range(shards)]
+
+    def prefix(self, run_id: str) -> str:
+        """The key prefix of a run's shard."""
+        return self._prefixes[shard_of(run_id, self.shards)]
+
+    def _run(self, name: str, run_id: str, *args: Arg) -> Awaitable[list[Any]]:
+        return self.link.script(script(name), self.prefix(run_id), (run_id, *args))
+
+    def _fenced(self, name: str, own: Ownership, *args: Arg) -> Awaitable[list[Any]]:
+        return self._counted(own, self._run(name, own.run_id, own.epoch, own.next_op(), *args))
+
+    async def _counted(self, own: Ownership, pending: Awaitable[list[Any]]) -> list[Any]:
+        reply = await pending
+        if reply[0] == b"GAP":
+            # a Redis that came back older forgot writes of ours: nobody but a new owner can go on from its journal
+            await self._run("park", own.run_id, own.epoch, 0, "drop", 0, "")
+            raise StaleEpochError(
+                f"run {own.run_id}: the store has forgotten writes of this worker (it knows {reply[1].decode()} of"
+                f" {own.op}); the run was queued again, to be replayed from what is left"
+            )
+        return reply
+
+    # ---- anybody's verbs
+
+    def create(
+        self, run_id: str, *, handler: str, kind: str, queue: str, priority: int, body: bytes, digest: str,
+        run_timeout_ms: int | None = None,
+    ) -> Awaitable[Created]:  # fmt: skip
+        """Create a root run, once per id; the same id with another `digest` raises `DuplicateRunError`."""
+        timeout = "" if run_timeout_ms is None else run_timeout_ms
+        reply = self._run("create", run_id, handler, kind, queue, priority, body, digest, timeout)
+        return _created(reply, run_id, handler)
+
+    def deliver(self, run_id: str, *, operation: str, body: bytes) -> Awaitable[list[Dispatch]]:
+        """Append an outside event once per `operation`.
+
+        Raises `RunNotFoundError`, `RunEndedError`, or `JournalLimitError` when the journal is full.
+        """
+        return _delivered(self._run("deliver", run_id, operation, body, self.journal_limit), run_id)
+
+    def cancel(
+        self, run_id: str, *, reason: bytes, operation: str | None = None
+    ) -> Awaitable[tuple[RunStatus, list[Dispatch]]]:
+        """Ask a run to end, once per `operation` (default: this call); `reason` is a JSON string.
+
+        Gives the status now. Raises as `deliver` does, but a run that is cancelled already is no error.
+        """
+        return _cancelled(self._run("cancel", run_id, reason, self.retention_ms, operation or new_run_id()), run_id)
+
+    def reopen(self, run_id: str) -> Awaitable[list[Dispatch]]:
+        """Open a failed root run again."""
+        return _reopened(self._run("reopen", run_id), run_id)
+
+    def wake(self, run_id: str) -> Awaitable[list[Dispatch]]:
+        """Queue a refused run again."""
+        return _woken(self._run("wake", run_id))
+
+    # ---- an owner's verbs
+
+    def claim(self, run_id: str, *, host: str, nonce: str, kind: str) -> Awaitable[Claimed | NotClaimed]:
+        """Take ownership of a queued run. Repeating it with the same nonce gives the same epoch."""
+        return _claimed(self._run("claim", run_id, host, nonce, kind, PAGE))
+
+    def append(self, own: Ownership, batch: Batch, *, status: str = "") -> Awaitable[Applied]:
+        """Record a batch: journal entries, children, timers and cancels take effect together or not at all.
+
+        Raises `JournalLimitError` (nothing written) past the limit of entries.
+        """
+        args: list[Arg] = [own.host, status, self.journal_limit, len(batch.bodies), *batch.bodies, len(batch.children)]
+        for child in batch.children:
+            timeout = "" if child.run_timeout_ms is None else child.run_timeout_ms
+            args += [child.id, child.seq, child.handler, "", child.queue, child.priority, child.body, timeout]
+        args.append(len(batch.timers))
+        args += [part for timer in batch.timers for part in timer]
+        args += [len(batch.untimers), *batch.untimers, len(batch.cancels)]
+        args += [part for cancel in batch.cancels for part in cancel]
+        return _applied(self._fenced("append", own, *args, self.retention_ms), own.run_id)
+
+    def finish(
+        self, own: Ownership, status: Literal["completed", "failed", "timeout", "cancelled"], payload: bytes,
+        timers: Sequence[int] = (),  # noqa: ARG002 - callers may drop it
+    ) -> Awaitable[Applied]:  # fmt: skip
+        """End a run with the JSON of its result, error or reason. Its timers end with it (the store knows them)."""
+        reply = self._fenced("finish", own, own.host, status, payload, self.retention_ms)
+        return _finished(reply, own.run_id)
+
+    def retry(
+        self, own: Ownership, *, attempt: int, error: bytes, delay_ms: int,
+        timers: Sequence[int] = (),  # noqa: ARG002 - callers may drop it
+    ) -> Awaitable[list[Dispatch]]:  # fmt: skip
+        """Record a failed attempt and give the run back until its next one is due; its timers are taken back."""
+        reply = self._fenced("retry", own, attempt, error, delay_ms)
+        return _retried(reply, own.run_id)
+
+    def park(self, own: Ownership, *, seen: int) -> Awaitable[list[Dispatch] | More]:
+        """Give a waiting run back, unless its journal has grown past `seen`."""
+        return _parked(self._fenced("park", own, "wait", seen, ""), own.run_id)
+
+    def hand_back(self, own: Ownership, *, seen: int) -> Awaitable[list[Dispatch] | More]:
+        """Give a run back to be claimed again at once: an interruption, which costs no retry."""
+        return _parked(self._fenced("park", own, "queue", seen, ""), own.run_id)
+
+    def refuse(self, own: Ownership, *, seen: int, trouble: str) -> Awaitable[list[Dispatch] | More]:
+        """Park a run whose code does not fit its journal, and say why in its record."""
+        return _parked(self._fenced("park", own, "refuse", seen, trouble), own.run_id)
+
+    def renew(self, own: Ownership, *, seen: int, body: bytes, carried: Sequence[bytes]) -> Awaitable[Applied | More]:
+        """Begin the next generation with `body` and the signals not yet consumed."""
+        reply = self._fenced("renew", own, seen, self.retention_ms, body, len(carried), *carried)
+        return _renewed(reply, own.run_id)
+
+    # ---- beat's verbs
+
+    def fire(self, shard: int, *, limit: int, timeout_error: bytes) -> Awaitable[Fired]:
+        """Deliver a shard's due timers."""
+        args: tuple[Arg, ...] = (limit, self.retention_ms, timeout_error)
+        return _fired(self.link.script(script("fire"), self._prefixes[shard], args))
+
+    def reap(self, shard: int, host: str, *, limit: int, error: bytes) -> Awaitable[tuple[int, int, list[Dispatch]]]:
+        """Queue up to `limit` runs of a dead host: how many, how many are left, the messages to send."""
+        args: tuple[Arg, ...] = (host, limit, POISON, error, self.retention_ms)
+        return _reaped(self.link.script(script("reap"), self._prefixes[shard], args))
+
+    def requeue(
+        self, shard: int, slot: str, *, before_ms: int, slack_ms: int, limit: int, probe: bool
+    ) -> Awaitable[tuple[int, int | None, list[Dispatch]]]:
+        """Ask again for overtaken runs' messages: how many, the oldest's time of queueing, the messages."""
+        args: tuple[Arg, ...] = (slot, before_ms, slack_ms, limit, int(probe))
+        return _requeued(self.link.script(script("requeue"), self._prefixes[shard], args))
+
+    def heart(self, host: str) -> Awaitable[tuple[bool, int]]:
+        """Renew a host's liveness: whether it had been unlisted, and the store's time in ms."""
+        return _beaten(self.link.script(script("heart"), self._prefixes[0], (host,)))
+
+    # ---- reads of an owner
+
+    async def entries(self, run_id: str, start: int) -> list[bytes]:
+        """All journal entries from position `start`, read in pages."""
+        key = keys.log(run_id, self.shards)
+        found: list[bytes] = []
+        while True:
+            page = await self.link.call("LRANGE", key, start, start + PAGE - 1)
+            found += page
+            if len(page) < PAGE:
+                return found
+            start += PAGE
+
+    def lengths(self, run_ids: Iterable[str]) -> list[Awaitable[int]]:
+        """Journal lengths of many runs, in one write."""
+        return [self.link.call("LLEN", keys.log(run_id, self.shards)) for run_id in run_ids]
+
+
+# ---- replies
+
+
+def _fence(reply: list[Any], run_id: str) -> Applied | None:
+    """The answer of the fence: None when the write went on, `Applied(again)`, or an error."""
+    match reply[0]:
+        case b"STALE":
+            raise StaleEpochError(
+                f"run {run_id}: another worker owns it now ({reply[1].decode()}); this write was refused"
+            )
+        case b"AGAIN":
+            return Applied(again=True, length=int(reply[1]))
+        case b"LIMIT":
+            raise JournalLimitError(
+                f"run {run_id}: its journal has {int(reply[1])} entries, the limit is reached; cut it with"
+                " ctx.continue_as_new(...) or split the work into child runs"
+            )
+        case _:
+            return None
+
+
+async def _created(pending: Awaitable[list[Any]], run_id: str, handler: str) -> Created:
+    reply = await pending
+    match reply[0]:
+        case b"CREATED":
+            return Created(True, RunStatus.QUEUED, dispatches(reply[2]))
+        case b"EXISTS":
+            return Created(False, RunStatus(reply[1].decode()))
+        case _:
+            raise DuplicateRunError(
+                f"run {run_id}: it exists already, as {reply[1].decode()}, with another input or handler than"
+                f" {handler}; use another id, or client.get(...) for the one that exists"
+            )
+
+
+async def _claimed(pending: Awaitable[list[Any]]) -> Claimed | NotClaimed:
+    reply = await pending
+    if reply[0] != b"CLAIMED":
+        detail = reply[1].decode() if len(reply) > 1 else ""
+        return NotClaimed(reply[0].decode().lower(), detail)
+    _, epoch, attempt, failures, crashes, generation, seen, length, now, entries = reply
+    return Claimed(
+        epoch=epoch.decode(),
+        attempt=int(attempt),
+        failures=int(failures),
+        crashes=int(crashes),
+        generation=int(generation),
+        seen=int(seen),
+        length=int(length),
+        now_ms=int(now),
+        entries=entries,
+    )
+
+
+async def _applied(pending: Awaitable[list[Any]], run_id: str) -> Applied:
+    reply = await pending
+    if again := _fence(reply, run_id):
+        return again
+    return Applied(length=int(reply[1]), now_ms=int(reply[2]), out=dispatches(reply[3]), mail=mails(reply[4]))
+
+
+async def _finished(pending: Awaitable[list[Any]], run_id: str) -> Applied:
+    reply = await pending
+    if again := _fence(reply, run_id):
+        return again
+    return Applied(now_ms=int(reply[1]), out=dispatches(reply[2]), mail=mails(reply[3]))
+
+
+async def _retried(pending: Awaitable[list[Any]], run_id: str) -> list[Dispatch]:
+    reply = await pending
+    return [] if _fence(reply, run_id) else dispatches(reply[2])
+
+
+async def _parked(pending: Awaitable[list[Any]], run_id: str) -> list[Dispatch] | More:
+    reply = await pending
+    if _fence(reply, run_id):
+        return []
+    return More(int(reply[1])) if reply[0] == b"MORE" else dispatches(reply[1])
+
+
+async def _renewed(pending: Awaitable[list[Any]], run_id: str) -> Applied | More:
+    reply = await pending
+    if again := _fence(reply, run_id):
+        return again
+    if reply[0] == b"MORE":
+        return More(int(reply[1]))
+    return Applied(length=int(reply[1]), now_ms=int(reply[2]))
+
+
+async def _delivered(pending: Awaitable[list[Any]], run_id: str) -> list[Dispatch]:
+    reply = await pending
+    match reply[0]:
+        case b"OK":
+            return dispatches(reply[1])
+        case b"DUPLICATE":
+            return []
+        case b"LIMIT":
+            raise JournalLimitError(
+                f"run {run_id}: its journal is full ({int(reply[1])} entries); the signal was not taken"
+            )
+        case _:
+            raise _absent(reply, run_id)
+
+
+async def _cancelled(pending: Awaitable[list[Any]], run_id: str) -> tuple[RunStatus, list[Dispatch]]:
+    reply = await pending
+    if reply[0] != b"OK":
+        raise _absent(reply, run_id)
+    return RunStatus(reply[1].decode()), dispatches(reply[2])
+
+
+async def _woken(pending: Awaitable[list[Any]]) -> list[Dispatch]:
+    return dispatches((await pending)[1])
+
+
+async def _reopened(pending: Awaitable[list[Any]], run_id: str) -> list[Dispatch]:
+    reply = await pending
+    match reply[0]:
+        case b"OK":
+            return dispatches(reply[1])
+        case b"NOT_FAILED":
+            raise InvalidInputError(f"run {run_id} is {reply[1].decode()}; only a failed run can be retried")
+        case b"CHILD":
+            raise InvalidInputError(f"run {run_id} is a child; retry its parent {reply[1].decode()} instead")
+        case _:
+            raise _absent(reply, run_id)
+
+
+def _absent(reply: list[Any], run_id: str) -> Agnt5Error:
+    if reply[0] == b"ENDED":
+        return RunEndedError(f"run {run_id} has ended: it is {reply[1].decode()}")
+    return RunNotFoundError(f"run {run_id}: there is none of this id (never started, or past its retention)")
+
+
+async def _fired(pending: Awaitable[list[Any]]) -> Fired:
+    _, count, due, now, out, late = await pending
+    return Fired(int(count), int(float(due)) if due else None, int(now), dispatches(out), [int(ms) for ms in late])
+
+
+async def _reaped(pending: Awaitable[list[Any]]) -> tuple[int, int, list[Dispatch]]:
+    _, count, left, out = await pending
+    return int(count), int(left), dispatches(out)
+
+
+async def _requeued(pending: Awaitable[list[Any]]) -> tuple[int, int | None, list[Dispatch]]:
+    _, count, oldest, out = await pending
+    return int(count), int(float(oldest)) if oldest else None, dispatches(out)
+
+
+async def _beaten(pending: Awaitable[list[Any]]) -> tuple[bool, int]:
+    reply = await pending
+    return reply[0] == b"NEW", int(reply[1])

@@ -1,0 +1,96 @@
+"""Short words for what store tests do with runs."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from agnt5.contracts.errors import StaleEpochError
+from agnt5.store import keys
+from agnt5.store.replies import Claimed, NewChild, NotClaimed
+from agnt5.store.store import Batch, Ownership, Store
+
+HANDLER = "orders.fulfil"
+QUEUE = "agnt5.orders"
+LOST = b'{"type":"WorkerLostError","message":"lost"}'
+LATE = b'{"type":"RunTimeoutError","message":"late"}'
+
+
+def body(name: str, /, **fields: Any) -> bytes:
+    """A journal body as the codec writes it."""
+    return json.dumps({"e": name, **fields}, separators=(",", ":")).encode()
+
+
+def child(run_id: str, seq: int, **options: Any) -> NewChild:
+    """A child to create."""
+    return NewChild(run_id, seq, HANDLER, QUEUE, 5, body("RunStarted", handler=HANDLER), **options)
+
+
+async def create(store: Store, run_id: str, kind: str = "workflow", **options: Any) -> Any:
+    """Start a root run."""
+    options = {"queue": QUEUE, "priority": 5, "digest": "d", "body": body("RunStarted", handler=HANDLER), **options}
+    return await store.create(run_id, handler=HANDLER, kind=kind, **options)
+
+
+async def claim(store: Store, run_id: str, host: str = "h1", nonce: str = "n", kind: str = "workflow") -> Ownership:
+    """Own a queued run."""
+    claimed = await store.claim(run_id, host=host, nonce=nonce, kind=kind)
+    assert isinstance(claimed, Claimed), claimed
+    return Ownership(run_id, host, claimed.epoch)
+
+
+async def not_claimed(store: Store, run_id: str) -> NotClaimed:
+    """Try to own a run that gives itself to nobody."""
+    claimed = await store.claim(run_id, host="other", nonce="other", kind="workflow")
+    assert isinstance(claimed, NotClaimed), claimed
+    return claimed
+
+
+async def owned(store: Store, run_id: str = "r", kind: str = "workflow", **options: Any) -> Ownership:
+    """Start a run and own it."""
+    await create(store, run_id, kind, **options)
+    return await claim(store, run_id, kind=kind)
+
+
+async def parked(store: Store, run_id: str = "r", batch: Batch | None = None, kind: str = "workflow") -> None:
+    """Start a run that waits without an owner."""
+    own = await owned(store, run_id, kind)
+    if batch:
+        await store.append(own, batch)
+    seen = (await length(store, run_id))
+    assert await store.park(own, seen=seen) == []
+
+
+async def length(store: Store, run_id: str) -> int:
+    """How long a journal is."""
+    return int(await store.link.call("LLEN", keys.log(run_id, store.shards)))
+
+
+async def field(store: Store, run_id: str, name: str) -> str | None:
+    """One field of a run's record."""
+    value = await store.link.call("HGET", keys.run(run_id, store.shards), name)
+    return None if value is None else value.decode()
+
+
+async def status(store: Store, run_id: str) -> str | None:
+    """A run's status."""
+    return await field(store, run_id, "status")
+
+
+async def names(store: Store, run_id: str) -> list[str]:
+    """The event names of a journal."""
+    return [event["e"] for event in await events(store, run_id)]
+
+
+async def events(store: Store, run_id: str) -> list[dict[str, Any]]:
+    """A journal, parsed."""
+    return [json.loads(entry) for entry in await store.entries(run_id, 0)]
+
+
+async def is_stale(pending: Any) -> bool:
+    """Whether a verb is refused because another owner has the run."""
+    try:
+        await pending
+    except StaleEpochError:
+        return True
+    return False

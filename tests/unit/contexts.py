@@ -1,0 +1,144 @@
+"""Runs context code: on the real replay machine for workflows, on a small recording port for functions."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel
+
+from agnt5 import function, workflow
+from agnt5.registry import isolated
+from agnt5.replay import commands as cmd
+from agnt5.replay import events as ev
+from agnt5.replay.machine import Machine
+from agnt5.replay.outcomes import Completed
+from agnt5.sdk.context import FunctionContext, WorkflowContext
+from agnt5.sdk.port import RunInfo
+
+T0 = 1_790_000_000_000
+ERROR = {"type": "ValueError", "message": "no", "traceback": "", "where": "svc.h"}
+
+RECORD = {
+    cmd.StartTask: lambda c: ev.TaskScheduled(seq=c.seq, handler=c.handler, id=c.id),
+    cmd.CancelTask: lambda c: ev.TaskCancelRequested(seq=c.seq, target=c.target),
+    cmd.StartTimer: lambda c: ev.TimerStarted(seq=c.seq, due_ms=c.due_ms, name=c.name),
+    cmd.AwaitSignal: lambda c: ev.SignalAwaited(seq=c.seq, name=c.name),
+    cmd.EmitSignal: lambda c: ev.SignalEmitted(seq=c.seq, name=c.name, target=c.target, payload=c.payload),
+    cmd.MarkPatch: lambda c: ev.PatchMarked(seq=c.seq, change=c.change),
+}
+
+
+class Flow:
+    """A workflow on a machine, with its journal; at the end the journal is replayed and has to agree."""
+
+    def __init__(self, fn: Any, *, name: str = "flow", **info: Any) -> None:
+        self.fn = fn
+        self.info = RunInfo(run_id="order-17", handler=f"shop.{name}", kind="workflow", **info)
+        self.journal: list[ev.Event] = []
+        self.machine = Machine("order-17", self.program)
+        self.commands: list[cmd.Command] = []
+        self.outcome: Any = None
+        self.feed(ev.RunStarted(at=T0, handler=self.info.handler, kind="workflow"))
+
+    async def program(self, machine: Machine, started: ev.RunStarted) -> Any:
+        return await self.fn(WorkflowContext(self.info, machine))
+
+    def feed(self, *events: ev.Event) -> list[cmd.Command]:
+        self.journal += events
+        answer = self.machine.activate(events)
+        self.commands = list(answer.commands)
+        self.journal += [RECORD[type(c)](c) for c in answer.commands if type(c) in RECORD]
+        self.outcome = answer.outcome
+        return self.commands
+
+    def end(self) -> Any:
+        """The outcome; first it is checked that a replay of the whole journal has the same."""
+        again = Machine("order-17", self.program, processed=len(self.journal)).activate(self.journal)
+        assert not [c for c in again.commands if type(c) in RECORD]
+        assert type(again.outcome) is type(self.outcome)
+        if isinstance(self.outcome, Completed):
+            assert again.outcome == self.outcome
+            return self.outcome.result
+        return self.outcome
+
+
+@dataclass
+class Ref:
+    seq: int
+    id: str
+    future: asyncio.Future[Any]
+
+
+@dataclass
+class Recorder:
+    """The port of a function: keeps what was asked."""
+
+    replaying: bool = False
+    asked: list[tuple[Any, ...]] = field(default_factory=list)
+    waits: list[Ref] = field(default_factory=list)
+
+    def start_task(self, handler, input, *, key=None, options=None):  # noqa: A002
+        self.asked.append(("task", handler, input, key))
+        return Ref(len(self.asked), f"r~{key or len(self.asked)}", asyncio.get_running_loop().create_future())
+
+    def cancel_task(self, ref):
+        self.asked.append(("cancel", ref.seq))
+
+    def step(self, name, fn):
+        self.asked.append(("step", name, inspect.iscoroutinefunction(fn)))
+
+        async def run():
+            value = fn()
+            return await value if inspect.isawaitable(value) else value
+
+        return asyncio.ensure_future(run())
+
+    def start_timer(self, due_ms, name=""):
+        self.asked.append(("timer", due_ms, name))
+        done = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+        return done
+
+    def emit_signal(self, name, target, payload):
+        self.asked.append(("emit", name, target, payload))
+        done = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+        return done
+
+    def now_ms(self):
+        return T0
+
+    def waits_for(self, ref):
+        self.waits.append(ref)
+
+
+class Item(BaseModel):
+    sku: str
+
+
+@contextmanager
+def shop_handlers() -> Iterator[dict[str, Any]]:
+    """Three handlers of the service `shop`, registered for the time of a test."""
+    with isolated():
+
+        @function(service="shop")
+        async def price(ctx, sku: str, qty: int = 1) -> Item: ...
+
+        @function(service="shop")
+        async def quoted(ctx, input: dict) -> int: ...  # noqa: A002
+
+        @workflow(service="shop")
+        async def flow(ctx, cursor: int, total: int = 0): ...
+
+        yield {"price": price, "quoted": quoted, "flow": flow}
+
+
+def function_ctx(**info: Any) -> tuple[FunctionContext, Recorder]:
+    port = Recorder()
+    info = {"run_id": "r~3", "handler": "shop.price", "kind": "function"} | info
+    return FunctionContext(RunInfo(**info), port), port
