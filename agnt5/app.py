@@ -7,15 +7,15 @@ from collections.abc import Iterable
 from typing import Any
 
 from celery import Celery
-from kombu import Queue
+from kombu.entity import Queue
 
 from agnt5.contracts.errors import ConfigurationError
 from agnt5.contracts.ids import queue_of
 from agnt5.contracts.settings import Settings, mask_url
 from agnt5.registry import default_registry
 from agnt5.runtime import control, worker
-from agnt5.runtime.process import Runtime
 from agnt5.runtime.fastpath import use_fast_path
+from agnt5.runtime.process import Runtime
 from agnt5.runtime.tasks import register
 
 
@@ -56,8 +56,7 @@ def create_app(
         worker_send_task_events=True,
         broker_connection_retry_on_startup=True,
         worker_cancel_long_running_tasks_on_connection_loss=False,
-        task_queues=[Queue(queue_of(service), routing_key=queue_of(service)) for service in runtime.registry.services]
-        + [Queue("celery", routing_key="celery")],
+        task_queues=[_queue(name) for name in (*map(queue_of, runtime.registry.services), "celery")],
         task_default_queue="celery",
         task_routes=(_Route(runtime),),
         beat_scheduler="agnt5.runtime.beat:Scheduler",
@@ -67,6 +66,10 @@ def create_app(
     worker.connect(app, runtime)
     control.connect()
     return app
+
+
+def _queue(name: str) -> Queue:
+    return Queue(name, routing_key=name)  # type: ignore[no-untyped-call]  # kombu is untyped
 
 
 class _Route:

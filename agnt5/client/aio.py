@@ -60,7 +60,7 @@ class AsyncRun:
         """All there is to know about it in one read. Raises `RunNotFoundError`."""
         return await self._client.state(self.id)
 
-    async def result(self, timeout: float | timedelta | None = None) -> Any:
+    async def result(self, timeout: float | timedelta | None = None) -> Any:  # noqa: ASYNC109 - the public name
         """Its result, in the form of the handler's return annotation where this process knows the handler.
 
         Waits up to `timeout` (seconds or timedelta; None: as long as it takes), and rides out outages. Raises
@@ -246,7 +246,7 @@ class AsyncClient:
                     found.append(state_of(record))
         return found
 
-    async def wait(self, run_id: str, timeout: float | timedelta | None = None) -> Any:
+    async def wait(self, run_id: str, timeout: float | timedelta | None = None) -> Any:  # noqa: ASYNC109 - the public name
         """The result of a run by id, as plain JSON data. See `AsyncRun.result`."""
         _, _, waits = await self._open()
         timeout_ms = to_ms(timeout)
@@ -260,7 +260,7 @@ class AsyncClient:
         With the same `operation` it is delivered once, however often it is sent. Raises `RunNotFoundError`,
         `RunEndedError`, `InvalidInputError` for names that begin with `human.`, which approvals keep to themselves.
         """
-        if not isinstance(name, str) or not name or name.startswith("human."):
+        if not name or name.startswith("human."):
             raise InvalidInputError(
                 f"signal name {name!r}: a non-empty name is needed that does not begin with 'human.'"
             )
@@ -295,7 +295,7 @@ class AsyncClient:
         try:
             return await asyncio.shield(self._opening)
         except BaseException:
-            if self._opening is not None and self._opening.done():
+            if self._opening.done():
                 self._opening = None
             raise
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from agnt5.contracts.errors import InvalidInputError
@@ -11,18 +12,16 @@ def check_announced(address: str, described: dict[str, Any], value: Any) -> None
     """Raise `InvalidInputError` for an input whose parameters do not fit; their types the worker checks."""
     parameters = {p["name"]: p["required"] for p in described["parameters"]}
     required = {name for name, needed in parameters.items() if needed}
-    if isinstance(value, dict):
-        missing, unknown = required - value.keys(), value.keys() - parameters.keys()
-        if not missing and not unknown:
-            return
-    elif value is None and not required:
+    if value is None and not required:
         return
-    if len(parameters) == 1:
-        return
-    takes = ", ".join(name if needed else f"{name}=..." for name, needed in parameters.items()) or "no input"
-    if isinstance(value, dict):
-        faults = [f"{name!r} is missing" for name in sorted(missing)] + [
-            f"{name!r} is not a parameter" for name in sorted(map(str, unknown))
-        ]
+    faults = _faults(value, parameters.keys(), required)
+    if faults and len(parameters) != 1:
+        takes = ", ".join(name if needed else f"{name}=..." for name, needed in parameters.items()) or "no input"
         raise InvalidInputError(f"{address}: {'; '.join(faults)}; it takes ({takes})")
-    raise InvalidInputError(f"{address}: expected an object with ({takes}), found {type(value).__name__}")
+
+
+def _faults(value: Any, parameters: Collection[str], required: Collection[str]) -> list[str]:
+    if not isinstance(value, dict):
+        return [f"expected an object, found {type(value).__name__}"]
+    missing = [f"{name!r} is missing" for name in sorted(set(required) - value.keys())]
+    return missing + [f"{name!r} is not a parameter" for name in sorted(map(str, value.keys() - set(parameters)))]

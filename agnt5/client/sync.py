@@ -7,10 +7,14 @@ import functools
 import os
 import threading
 from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from datetime import timedelta
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
+from agnt5.client import progress
 from agnt5.client.aio import AsyncClient, AsyncRun
+from agnt5.client.timeline import timeline
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -24,8 +28,11 @@ class _Portal:
         self.loop = asyncio.new_event_loop()
         threading.Thread(target=self.loop.run_forever, name="agnt5-client", daemon=True).start()
 
+    def submit(self, coro: Coroutine[Any, Any, R]) -> Future[R]:
+        return asyncio.run_coroutine_threadsafe(coro, self.loop)
+
     def run(self, coro: Coroutine[Any, Any, R]) -> R:
-        future = asyncio.run_coroutine_threadsafe(coro, self.loop)
+        future = self.submit(coro)
         try:
             return future.result()
         except BaseException:
@@ -40,7 +47,7 @@ def _client_method(
     def call(self: Client, *args: P.args, **kwargs: P.kwargs) -> R:
         return cast("R", self.wrap(self.call(method, *args, **kwargs)))
 
-    return call
+    return call  # type: ignore[return-value]  # wraps renames self
 
 
 def _run_method(
@@ -53,7 +60,7 @@ def _run_method(
 
         return self.client.call(on)
 
-    return call
+    return call  # type: ignore[return-value]  # wraps renames self
 
 
 class Run:
@@ -67,9 +74,21 @@ class Run:
     def __repr__(self) -> str:
         return repr(self.run)
 
+    def result(self, timeout: float | timedelta | None = None) -> Any:
+        """Its result; see `AsyncRun.result`. At a terminal a long wait shows its progress on standard error."""
+
+        async def on(client: AsyncClient) -> Any:
+            return await self.run.rebound(client).result(timeout)
+
+        waiting = self.client.submit(on)
+        try:
+            return progress.wait_for(waiting, lambda: self.client.call(_describe, self.id))
+        except BaseException:
+            waiting.cancel()
+            raise
+
     status = _run_method(AsyncRun.status)
     state = _run_method(AsyncRun.state)
-    result = _run_method(AsyncRun.result)
     history = _run_method(AsyncRun.history)
     signal = _run_method(AsyncRun.signal)
     cancel = _run_method(AsyncRun.cancel)
@@ -106,11 +125,19 @@ class Client:
         self._async = self._make()
 
     def call(self, method: Callable[..., Coroutine[Any, Any, R]], *args: Any, **kwargs: Any) -> R:
+        portal, target = self._opened()
+        return portal.run(method(target, *args, **kwargs))
+
+    def submit(self, method: Callable[..., Coroutine[Any, Any, R]], *args: Any, **kwargs: Any) -> Future[R]:
+        """`call` without waiting for it."""
+        portal, target = self._opened()
+        return portal.submit(method(target, *args, **kwargs))
+
+    def _opened(self) -> tuple[_Portal, AsyncClient]:
         with self._lock:
             if self._portal is None or self._portal.pid != os.getpid():
                 self._portal, self._async = _Portal(), self._make()
-            portal, target = self._portal, self._async
-        return portal.run(method(target, *args, **kwargs))
+            return self._portal, self._async
 
     def wrap(self, value: Any) -> Any:
         if isinstance(value, AsyncRun):
@@ -127,3 +154,10 @@ class Client:
     signal = _client_method(AsyncClient.signal)
     cancel = _client_method(AsyncClient.cancel)
     retry = _client_method(AsyncClient.retry)
+
+
+async def _describe(client: AsyncClient, run_id: str) -> str:
+    """A run in one line, for who waits for it."""
+    state, events = await client.state(run_id), await client.history(run_id)
+    last = timeline(events)[-1]
+    return f"{state.handler} {run_id}: {state.status}; {last.what} {last.detail}".rstrip()

@@ -180,16 +180,15 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
         `report`: tell now of tasks that failed and that nobody looked at; else the next replay will meet them.
         """
         self.halt()
-        tasks, self._tasks = self._tasks, []
         nested = self.active
         if not nested:
             self.enter()
         try:
-            for task in tasks:
-                if not task.done():
-                    _close(task.get_coro())
-                elif not report:
-                    task._log_traceback = False  # noqa: SLF001
+            for _ in range(_CLOSE_TRIES):  # clean-up may create more tasks
+                tasks, self._tasks = self._tasks, []
+                if not tasks:
+                    break
+                self._close_all(tasks, report=report)
         finally:
             if not nested:
                 self.leave()
@@ -221,9 +220,6 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
         return OrderedFuture(loop=self)
 
     def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
-        if self.halted:
-            coro.close()
-            raise Halted
         if options.get("name", "") is None:
             del options["name"]
         task = OrderedTask(coro, loop=self, **options)
@@ -289,6 +285,17 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
                 self._exception_handler(self, context)
         except Exception:
             log.exception("the exception handler of a workflow raised")
+
+    def _close_all(self, tasks: list[OrderedTask], *, report: bool) -> None:
+        for task in tasks:
+            if not task.done():
+                _close(task.get_coro())
+            elif task._log_traceback:  # noqa: SLF001
+                # here and now: asyncio would tell of it whenever the collector finds the task
+                task._log_traceback = False  # noqa: SLF001
+                if report:
+                    what = f"{task.get_name()} failed, and nobody awaited it"
+                    self.call_exception_handler({"message": what, "exception": task.exception(), "task": task})
 
     def _callback_raised(self, callback: Any, error: BaseException) -> None:
         if isinstance(error, KeyboardInterrupt | SystemExit):

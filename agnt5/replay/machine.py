@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import random
 import uuid
@@ -275,7 +276,9 @@ class Machine:
         self._opened.add(command, target, is_new=recorded is None)
 
     def _start_loop_timer(self, due_ms: int, handle: DurableTimerHandle) -> int:
-        self._start_timer(due_ms, "", handle)
+        # raising here, inside asyncio.wait_for, would leave its coroutine unawaited: the halted loop is enough
+        with contextlib.suppress(Halted):
+            self._start_timer(due_ms, "", handle)
         return self._ledger.seq
 
     def _abandon(self, seq: int) -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from agnt5 import codec
 from agnt5.contracts.ids import queue_of
-from agnt5.replay import journal
 from agnt5.replay.commands import StartTask
 from agnt5.replay.events import RunStarted
+from agnt5.runtime.encoding import encode_checked
 from agnt5.runtime.live import LiveRun
 from agnt5.store.replies import NewChild
 
@@ -16,7 +15,6 @@ from agnt5.store.replies import NewChild
 def new_child(parent: LiveRun, command: StartTask, started: RunStarted) -> NewChild:
     """The record of a child. Raises `SerializationError` or `PayloadTooLargeError` for its input."""
     what = f"input of {command.handler} (run {parent.run_id}, command {command.seq})"
-    codec.dumps(command.input, what=what, limit=parent.host.settings.payload_limit)
     known = parent.host.registry.find(command.handler)
     options: dict[str, Any] = command.options
     queue = queue_of(command.handler.partition(".")[0])
@@ -26,16 +24,15 @@ def new_child(parent: LiveRun, command: StartTask, started: RunStarted) -> NewCh
     timeout = options.get("run_timeout_ms")
     if timeout is None and known is not None:
         timeout = known.options.run_timeout_ms
-    body = journal.encode(
-        RunStarted(
-            handler=command.handler,
-            kind=known.kind.value if known else "",
-            input=command.input,
-            headers=started.headers,
-            parent=parent.run_id,
-            queue=queue,
-            priority=priority,
-            options={name: value for name, value in options.items() if name in {"timeout_ms", "retries"}},
-        )
+    event = RunStarted(
+        handler=command.handler,
+        kind=known.kind.value if known else "",
+        input=command.input,
+        headers=started.headers,
+        parent=parent.run_id,
+        queue=queue,
+        priority=priority,
+        options={name: value for name, value in options.items() if name in {"timeout_ms", "retries"}},
     )
+    body = encode_checked(event, command.input, what, parent.host.settings.payload_limit)
     return NewChild(command.id, command.seq, command.handler, queue, priority, body, timeout)

@@ -46,8 +46,10 @@ from agnt5.replay.events import (
 )
 from agnt5.retry import RetryPolicy
 from agnt5.runtime.children import new_child
+from agnt5.runtime.encoding import encode_checked
 from agnt5.runtime.live import LiveRun
 from agnt5.sdk.context import FunctionContext
+from agnt5.sdk.port import TaskRef
 from agnt5.store.store import Batch
 
 
@@ -102,8 +104,9 @@ class LiveFunction(LiveRun):
         timeout_ms = self.started.options.get("timeout_ms") or self.handler.options.timeout_ms
         if timeout_ms is None:
             return await self._call()
+        limit = asyncio.timeout(timeout_ms / 1000)
         try:
-            async with asyncio.timeout(timeout_ms / 1000) as limit:
+            async with limit:
                 return await self._call()
         except TimeoutError:
             if limit.expired():
@@ -185,7 +188,7 @@ class LiveFunction(LiveRun):
 
     # ---- waiting
 
-    def waits_for(self, ref: Child) -> None:
+    def waits_for(self, ref: TaskRef) -> None:
         """The code begins to wait for a child."""
         self._wait_on(ref.future)
 
@@ -228,14 +231,20 @@ class LiveFunction(LiveRun):
             body = journal.encode(StepFailed(seq=seq, name=name, error=error_data(error, where=f"step {name!r}")))
             self.append(Batch(bodies=[body]))
             raise
-        data = codec.dumps(value, what=f"result of step {name!r}", limit=self.host.settings.payload_limit)
-        await self._recorded(Batch(bodies=[journal.encode(StepCompleted(seq=seq, name=name, result=value))]))
-        return codec.loads(data)
+        event = StepCompleted(seq=seq, name=name, result=value)
+        body = encode_checked(event, value, f"result of step {name!r}", self.host.settings.payload_limit)
+        await self._recorded(Batch(bodies=[body]))
+        return codec.loads(body).get("result")
 
     def _recorded(self, batch: Batch) -> asyncio.Future[None]:
         """A future that is done when the batch is in the journal."""
         future: asyncio.Future[None] = self.host.loop.create_future()
-        self.append(batch, lambda: future.done() or future.set_result(None))
+
+        def told() -> None:
+            if not future.done():
+                future.set_result(None)
+
+        self.append(batch, then=told)
         return future
 
     def start_task(
@@ -248,6 +257,8 @@ class LiveFunction(LiveRun):
     ) -> Child:
         """Start a child, or give back the one that an earlier attempt started under the same key or number."""
         slot = self._checkpoints.child(handler, key)
+        if (known := self._children.get(slot.seq)) is not None:
+            return known
         child = Child(slot.seq, slot.id, self.host.loop.create_future())
         self._children[slot.seq] = child
         if not slot.scheduled:
@@ -260,7 +271,7 @@ class LiveFunction(LiveRun):
             self._settle_child(slot.seq, None, slot.completion.error)
         return child
 
-    def cancel_task(self, ref: Child) -> None:
+    def cancel_task(self, ref: TaskRef) -> None:
         """Ask a child to end."""
         body = journal.encode(TaskCancelRequested(seq=0, target=ref.seq))
         self.append(Batch(bodies=[body], cancels=[(ref.id, b'"its parent asked for it"')]))
@@ -294,15 +305,15 @@ class LiveFunction(LiveRun):
 
     async def _emit(self, seq: int, name: str, target: str, payload: Any, *, emitted: bool) -> None:
         if not emitted:
-            await self._recorded(
-                Batch(bodies=[journal.encode(SignalEmitted(seq=seq, name=name, target=target, payload=payload))])
-            )
-        event: Event = SignalDelivered(seq=seq)
+            event = SignalEmitted(seq=seq, name=name, target=target, payload=payload)
+            body = encode_checked(event, payload, f"payload of signal {name!r}", self.host.settings.payload_limit)
+            await self._recorded(Batch(bodies=[body]))
+        answer: Event = SignalDelivered(seq=seq)
         failure: Agnt5Error | None = None
         try:
             await self.host.signal(target, name, payload, operation=f"{self.run_id}#{seq}")
         except (RunNotFoundError, RunEndedError) as error:
-            failure, event = error, SignalRefused(seq=seq, error=error_data(error))
-        await self._recorded(Batch(bodies=[journal.encode(event)]))
+            failure, answer = error, SignalRefused(seq=seq, error=error_data(error))
+        await self._recorded(Batch(bodies=[journal.encode(answer)]))
         if failure is not None:
             raise failure

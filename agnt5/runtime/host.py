@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agnt5.contracts.clock import now_ms
-from agnt5.contracts.errors import Agnt5Error
+from agnt5.contracts.errors import Agnt5Error, StaleEpochError
 from agnt5.contracts.runs import Kind
 from agnt5.contracts.settings import Settings
 from agnt5.registry import Handler, Registry
@@ -72,7 +72,6 @@ class Host:
         self.linger = linger
         self.loop = asyncio.get_running_loop()
         self.live: dict[str, LiveRun] = {}
-        self.refused: dict[str, str] = {}
         self.clock_offset_ms = 0
         self.draining = False
         self._idle: OrderedDict[str, LiveRun] = OrderedDict()
@@ -150,9 +149,9 @@ class Host:
             logger.warning("run %s has seen %d workers die; it is tried alone", live.run_id, claimed.crashes)
             await self._start(live, claimed)
             end = self.loop.time() + SUSPECT_S
-            while self.loop.time() < end and not live.ended and not live.waiting:
+            while self.loop.time() < end and live.busy:  # noqa: ASYNC110 - rare, and tells without hooks in live runs
                 await asyncio.sleep(0.05)
-            if not live.ended:
+            if self.live.get(live.run_id) is live:
                 await self.store.link.call("HDEL", keys.run(live.run_id, self.store.shards), "danger")
 
     # ---- what live runs use
@@ -215,16 +214,13 @@ class Host:
             del self.live[live.run_id]
             self._idle.pop(live.run_id, None)
 
-    def refuse(self, live: LiveRun, error: Agnt5Error) -> None:
-        """The run does not fit this code: park it untouched until the next deploy, and say so."""
-        logger.error("%s", error)
-        self.refused[live.run_id] = str(error)
-        self.spawn(self._refuse(live), live)
-
-    async def _refuse(self, live: LiveRun) -> None:
-        pending = self.store.refuse(live.own, seen=live.seen, trouble=self.refused[live.run_id])
+    def refuse(self, live: LiveRun, error: BaseException) -> None:
+        """The run and this code do not fit: park it untouched until the next deploy, and say so in its record."""
+        trouble = f"{type(error).__name__}: {error}"
+        logger.error("run %s waits for other code: %s", live.run_id, trouble)
+        pending = self.store.refuse(live.own, seen=live.seen, trouble=trouble)
         live.leave()
-        await pending
+        self.spawn(_done(pending))
 
     async def wake_refused(self) -> None:
         """A new worker may have the code that fits: queue what earlier ones refused."""
@@ -312,6 +308,13 @@ class Host:
         await self._mail.close()
         with contextlib.suppress(Agnt5Error):
             await self.store.link.call("ZREM", keys.hosts(), self.name)
+
+
+async def _done(pending: Awaitable[Any]) -> None:
+    try:
+        await pending
+    except StaleEpochError as error:
+        logger.warning("%s", error)
 
 
 def _doubled(waited_s: float) -> bool:

@@ -6,7 +6,6 @@ the journal. They are applied strictly in journal order, each once, whichever wa
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable
@@ -55,7 +54,7 @@ class LiveRun:
         self.idle_since_s = self.begun_s
         self.ended = False
         self.deadline_passed = False
-        self._inbox: dict[int, Event] = {}
+        self._inbox: dict[int, Event | None] = {}
         self._writing = 0
         self._reading = False
         self._status = RunStatus.RUNNING
@@ -68,6 +67,11 @@ class LiveRun:
     def waiting(self) -> bool:
         """Whether its code waits for an event, so that it may be parked."""
         return self._status is RunStatus.WAITING
+
+    @property
+    def busy(self) -> bool:
+        """Whether its code runs now."""
+        return not self.ended and not self.waiting
 
     def info(self, started: RunStarted) -> RunInfo:
         """The facts that its context shows."""
@@ -106,14 +110,20 @@ class LiveRun:
             self._read()
 
     def _settle(self) -> None:
+        """Apply what is next in the journal; read what is missing once nothing of ours is on its way."""
         ready: list[Event] = []
-        while (event := self._inbox.pop(self.seen + 1, None)) is not None:
+        inbox = self._inbox
+        while self.seen + 1 in inbox:
             self.seen += 1
-            ready.append(event)
+            if (event := inbox.pop(self.seen)) is not None:
+                ready.append(event)
         if ready and not self.ended:
             self._notice(ready)
-            self.apply(ready)
-        if self._inbox and not self._writing:
+            try:
+                self.apply(ready)
+            except Exception as error:  # noqa: BLE001 - whoever brought the event is not to blame
+                self.went_wrong(error)
+        if inbox and not self._writing:
             self._read()
 
     def _notice(self, events: list[Event]) -> None:
@@ -139,15 +149,27 @@ class LiveRun:
 
     # ---- what goes out
 
-    def append(self, batch: Batch, then: Callable[[], None] | None = None, status: RunStatus | None = None) -> None:
-        """Put a batch on the wire now; its entries are applied when their place in the journal is known."""
+    def append(
+        self,
+        batch: Batch,
+        *,
+        then: Callable[[], None] | None = None,
+        status: RunStatus | None = None,
+        heard: bool = False,
+    ) -> None:
+        """Put a batch on the wire now. `then` is called when it is in the journal.
+
+        `heard`: its events are also applied, when their turn in the journal comes; else the code knows them.
+        """
         if self.ended:
             return
         pending = self.host.store.append(self.own, batch, status=status or "")
         self._writing += 1
-        self.host.spawn(self._appended(pending, batch, then), self)
+        self.host.spawn(self._appended(pending, batch, then, heard=heard), self)
 
-    async def _appended(self, pending: Awaitable[Applied], batch: Batch, then: Callable[[], None] | None) -> None:
+    async def _appended(
+        self, pending: Awaitable[Applied], batch: Batch, then: Callable[[], None] | None, *, heard: bool
+    ) -> None:
         try:
             applied = await pending
         finally:
@@ -158,7 +180,7 @@ class LiveRun:
         else:
             first = applied.length - len(batch.bodies) + 1
             for at, body in enumerate(batch.bodies, first):
-                self._inbox[at] = journal.decode(b'{"at":%d,' % applied.now_ms + body[1:])
+                self._inbox[at] = journal.decode(b'{"at":%d,' % applied.now_ms + body[1:]) if heard else None
             self._settle()
         if then is not None and not self.ended:
             then()
@@ -167,11 +189,15 @@ class LiveRun:
         """Record what the run does now, with a batch where there is one."""
         changed = status is not self._status
         self._status = status
-        if status is RunStatus.WAITING:
-            self.idle_since_s = self.host.loop.time()
-            self.host.idle(self)
+        self.touch()
         if batch or changed:
-            self.append(batch or Batch(), then, status if changed else None)
+            self.append(batch or Batch(), then=then, status=status if changed else None)
+
+    def touch(self) -> None:
+        """Something happened: the time to park it begins anew."""
+        self.idle_since_s = self.host.loop.time()
+        if self.waiting:
+            self.host.idle(self)
 
     def release(self) -> None:
         """Go on without a Celery request."""
@@ -282,6 +308,8 @@ class LiveRun:
     def went_wrong(self, error: BaseException) -> None:
         """A write or read of this run failed for good."""
         match error:
+            case _ if self.ended:
+                logger.error("run %s, after its end: %r", self.run_id, error, exc_info=error)
             case StaleEpochError():
                 logger.warning("%s", error)
                 self.leave()
@@ -292,7 +320,7 @@ class LiveRun:
                 self.host.later(1.0, lambda: self.host.spawn(self.hand_back(), self))
             case _:
                 logger.error("run %s: %r", self.run_id, error, exc_info=error)
-                self.leave()
+                self.host.refuse(self, error)
 
     # ---- what the two kinds differ in
 

@@ -62,7 +62,7 @@ class Liveness:
             reply = self._redis.evalsha(heart.sha, 1, keys.prefix(0), self._host.name)
         except redis.exceptions.NoScriptError:
             reply = self._redis.eval(heart.source, 1, keys.prefix(0), self._host.name)
-        state, store_ms = reply  # type: ignore[misc]
+        state, store_ms = reply
         self._host.clock_offset_ms = int(store_ms) - (asked_ms + now_ms()) // 2
         if state == b"NEW" and self._listed and not self._host.draining:
             logger.warning("host %s had been taken for dead", self._host.name)

@@ -266,14 +266,14 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery is untyped
     def on_stop(self) -> None:
         """Warm shutdown: finish what the worker holds, with its acknowledgements and events."""
         while self._jobs:
-            self._turn()
+            self.turn()
         self._stop(COLD_S)
 
     def on_terminate(self) -> None:
         """Cold shutdown: cancel coroutines, wait for nothing."""
         self._stop(COLD_S)
 
-    def _turn(self) -> None:
+    def turn(self) -> None:
         """One turn of Celery's event loop, which nobody else turns any more; without one, wait for callbacks."""
         self._thread.flush()
         if self._hub is None:

@@ -12,7 +12,9 @@ from agnt5.store.opening import open_store
 
 
 def cancel_runs(runtime: Runtime, run_ids: list[str]) -> None:
-    """Cancel runs; returns at once."""
+    """Cancel runs, on a connection of its own: works on every pool. Returns at once."""
+    if not run_ids:
+        return
     threading.Thread(target=lambda: asyncio.run(_cancel(runtime, run_ids)), daemon=True).start()
 
 

@@ -10,8 +10,7 @@ import logging
 from dataclasses import dataclass, field
 
 from agnt5 import codec
-from agnt5.contracts.errors import error_data
-from agnt5.contracts.errors import RunTimeoutError, WorkerLostError
+from agnt5.contracts.errors import RunTimeoutError, WorkerLostError, error_data
 from agnt5.contracts.settings import Settings
 from agnt5.runtime.dispatch import Dispatcher
 from agnt5.store import keys
@@ -146,7 +145,12 @@ class Sweeper:
 
     async def _resend(self, shard: int, slot: str, before_ms: int, *, probe: bool) -> int:
         sent, _, out = await self._store.requeue(
-            shard, slot, before_ms=before_ms, slack_ms=self._settings.overtake_slack_ms, limit=REQUEUE_LIMIT, probe=probe
+            shard,
+            slot,
+            before_ms=before_ms,
+            slack_ms=self._settings.overtake_slack_ms,
+            limit=REQUEUE_LIMIT,
+            probe=probe,
         )
         self._dispatcher.send(out)
         return sent

@@ -107,10 +107,6 @@ class RunTask(Task):  # type: ignore[misc]  # Celery is untyped
         self.runtime.submit(arrival, slot, EventTeller(self.app, self.runtime))
         return slot.wait(plain=arrival.plain)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the handler itself, as the decorated function: only useful in tests."""
-        return self.handler.fn(*args, **kwargs)
-
 
 class EventTeller:
     """Sends the events of runs that ended without a request, from a process that has no event dispatcher."""

@@ -93,8 +93,12 @@ class Interruptible(Coroutine[Any, Any, Any]):
     def close(self) -> None:
         self._inner.close()
 
+    def __next__(self) -> Any:
+        return self._inner.send(None)
+
     def __await__(self) -> Generator[Any, Any, Any]:
-        return self._inner.__await__()
+        # itself, so that what is thrown at an awaiting task comes by `throw`
+        return self  # type: ignore[return-value]
 
 
 class Tracer:

@@ -10,8 +10,14 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from agnt5 import codec
-from agnt5.contracts.errors import Agnt5Error, NonDeterminismError, RunEndedError, RunNotFoundError, error_data
+from agnt5.contracts.errors import (
+    Agnt5Error,
+    JournalLimitError,
+    NonDeterminismError,
+    RunEndedError,
+    RunNotFoundError,
+    error_data,
+)
 from agnt5.contracts.runs import RunStatus
 from agnt5.replay import journal
 from agnt5.replay.commands import CancelTask, CancelTimer, Command, EmitSignal, RunStep, StartTask, StartTimer
@@ -27,6 +33,7 @@ from agnt5.replay.events import (
 from agnt5.replay.machine import Machine
 from agnt5.replay.outcomes import Cancelled, Completed, ContinuedAsNew, Failed, Outcome
 from agnt5.runtime.children import new_child
+from agnt5.runtime.encoding import encode_checked
 from agnt5.runtime.live import LiveRun
 from agnt5.sdk.context import WorkflowContext
 from agnt5.store.replies import More
@@ -60,6 +67,7 @@ class LiveWorkflow(LiveRun):
         for event in events:
             if type(event) is TimerFired:
                 self._timers.discard(event.seq)
+        self.touch()
         self._activate(events)
 
     def _activate(self, events: list[Event], *, replay: bool = False) -> None:
@@ -123,46 +131,42 @@ class LiveWorkflow(LiveRun):
                     pass
         if not emits:
             return batch, None
-        return batch, lambda: [self._emit(command) for command in emits] and None
+        return batch, lambda: self._emit_all(emits)
 
     async def _step(self, command: RunStep) -> None:
-        limit = self.host.settings.payload_limit
+        seq, name, what = command.seq, command.name, f"step {command.name!r} (run {self.run_id})"
         try:
             value = await self.host.call(command.fn)
-            codec.dumps(value, what=f"result of step {command.name!r}", limit=limit)
-            event: Event = StepCompleted(seq=command.seq, name=command.name, result=value)
-        except asyncio.CancelledError:
-            raise
+            event = StepCompleted(seq=seq, name=name, result=value)
+            body = encode_checked(event, value, f"result of {what}", self.host.settings.payload_limit)
         except Exception as error:  # noqa: BLE001 - recorded, and raised where the workflow awaits it
-            event = StepFailed(
-                seq=command.seq, name=command.name, error=error_data(error, where=f"step {command.name!r}")
-            )
-        self._steps.pop(command.seq, None)
-        self.append(Batch(bodies=[journal.encode(event)]))
+            body = journal.encode(StepFailed(seq=seq, name=name, error=error_data(error, where=what)))
+        self._steps.pop(seq, None)
+        self.append(Batch(bodies=[body]), heard=True)
+
+    def _emit_all(self, commands: list[EmitSignal]) -> None:
+        for command in commands:
+            self._emit(command)
 
     def _emit(self, command: EmitSignal) -> None:
         self.host.spawn(self._deliver(command), self)
 
     async def _deliver(self, command: EmitSignal) -> None:
         event: Event
+        operation = f"{self.run_id}#{self.started.generation}.{command.seq}"
         try:
-            await self.host.signal(
-                command.target,
-                command.name,
-                command.payload,
-                operation=f"{self.run_id}#{self.started.generation}.{command.seq}",
-            )
+            await self.host.signal(command.target, command.name, command.payload, operation=operation)
             event = SignalDelivered(seq=command.seq)
-        except (RunNotFoundError, RunEndedError) as error:
+        except (RunNotFoundError, RunEndedError, JournalLimitError) as error:
             event = SignalRefused(seq=command.seq, error=error_data(error))
-        self.append(Batch(bodies=[journal.encode(event)]))
+        self.append(Batch(bodies=[journal.encode(event)]), heard=True)
 
     # ---- ends
 
     async def _end(self, outcome: Outcome, commands: tuple[Command, ...]) -> None:
         batch, after = self._batch(commands)
         if batch:
-            self.append(batch, after)
+            self.append(batch, then=after)
         for step in self._steps.values():
             step.cancel()
         match outcome:
@@ -190,9 +194,10 @@ class LiveWorkflow(LiveRun):
             priority=started.priority,
             options=started.options,
         )
-        codec.dumps(outcome.input, what="input of continue_as_new", limit=self.host.settings.payload_limit)
+        what = f"input of continue_as_new (run {self.run_id})"
+        body = encode_checked(next_start, outcome.input, what, self.host.settings.payload_limit)
         carried = [b'{"at":%d,' % signal.at + journal.encode(signal)[1:] for signal in outcome.carried]
-        reply = await self.host.store.renew(self.own, seen=self.seen, body=journal.encode(next_start), carried=carried)
+        reply = await self.host.store.renew(self.own, seen=self.seen, body=body, carried=carried)
         if isinstance(reply, More):  # a signal came in between: it is carried over too
             self._read()
             return

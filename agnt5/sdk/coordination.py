@@ -56,7 +56,7 @@ class WorkflowSignals(Signals):
         port = self._workflow_port
         delay_ms = None if timeout_ms is None else _delay(timeout_ms, f"ctx.signal({name!r}): timeout_ms")
         signal = port.await_signal(_text(name, "ctx.signal: name", "the name of a signal"))
-        if delay_ms is None:
+        if delay_ms is None or signal.done():
             return await signal
         timer = port.start_timer(port.now_ms() + delay_ms, f"signal:{name}")
         try:

@@ -33,21 +33,22 @@ _RESENDS = 200
 class Call:
     """One command on its way: its bytes, its future, and the script to load if the server lacks it.
 
-    `run`: the run that it writes. `moved`: it was sent again, so that later calls of the run overtook it.
+    `run`: the run that it is for. `place`: its number in the order in which calls were made.
     """
 
-    __slots__ = ("data", "deadline", "future", "moved", "resends", "run", "script")
+    __slots__ = ("data", "deadline", "future", "place", "resends", "run", "script")
 
     def __init__(
-        self, data: bytes, future: asyncio.Future[Any], script: Script | None, deadline: float, run: object = None
-    ) -> None:
+        self, data: bytes, future: asyncio.Future[Any], script: Script | None, deadline: float, *,
+        run: object = None, place: int = 0,
+    ) -> None:  # fmt: skip
         self.run = run
+        self.place = place
         self.data = data
         self.future = future
         self.script = script
         self.deadline = deadline
         self.resends = 0
-        self.moved = False
 
 
 class Link:
@@ -120,8 +121,8 @@ class Link:
             raise StoreUnavailableError("the link to Redis is not open")
         future: asyncio.Future[Any] = loop.create_future()
         deadline = loop.time() + self.patience_s if self.patience_s is not None else float("inf")
-        self._send(Call(data, future, script, deadline, run))
         self.calls += 1
+        self._send(Call(data, future, script, deadline, run=run, place=self.calls))
         return future
 
     def _send(self, call: Call) -> None:
@@ -154,24 +155,19 @@ class Link:
 
     def _goes_behind(self, call: Call) -> bool:
         """Whether an earlier call of the same run is on its way behind this one: then this one follows it."""
-        call.moved = False
-        if any(other.run == call.run for other in self._held):
+        if any(other.run == call.run and other.place < call.place for other in self._held):
             self._hold(call)
             return True
-        if any(other.moved and other.run == call.run for other in (*self._sent, *self._unsent)):
-            self._resend(call)
+        if any(other.run == call.run and other.place < call.place for other in (*self._sent, *self._unsent)):
+            self._send(call)
             return True
         return False
 
-    def _resend(self, call: Call) -> None:
-        call.resends += 1
-        self._send(call)
-
     def _on_error(self, call: Call, text: str) -> None:
         if text.startswith("NOSCRIPT") and call.script is not None and call.resends < _RESENDS:
-            call.moved = True
+            call.resends += 1
             self._load(call.script)
-            self._resend(call)
+            self._send(call)
         elif text.startswith(_AGAIN):
             self._sent.appendleft(call)
             if self._wire:
@@ -207,7 +203,6 @@ class Link:
     def _let_go(self) -> None:
         held, self._held = self._held, []
         for call in held:
-            call.moved = True
             self._send(call)
 
     # ---- mending
@@ -216,7 +211,7 @@ class Link:
         self._wire = None
         if self._closed:
             return
-        self._unsent = [*self._held, *self._sent, *self._unsent]
+        self._unsent = sorted((*self._held, *self._sent, *self._unsent), key=lambda call: call.place)
         self._held.clear()
         self._sent.clear()
         self._loading.clear()

@@ -27,6 +27,6 @@ def script(name: str) -> Script:
 
 
 NAMES = (
-    "advance", "append", "cancel", "claim", "create", "deliver", "finish", "fire", "heart", "park", "reap", "renew", "reopen",
-    "requeue", "retry", "wake",
+    "advance", "append", "cancel", "claim", "create", "deliver", "finish", "fire", "heart", "park", "reap", "renew",
+    "reopen", "requeue", "retry", "wake",
 )  # fmt: skip

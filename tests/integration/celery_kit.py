@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -38,7 +39,9 @@ class Server:
 
     def __init__(self):
         self.dir = tempfile.TemporaryDirectory(prefix="kit-")
-        self.port = None
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
         self.start()
 
     def start(self):
@@ -91,14 +94,19 @@ class Worker:
             "KIT_URL": server.url,
             "PYTHONPATH": os.pathsep.join([str(ROOT), str(HERE)]),
             "PYTHONWARNINGS": "ignore",
+            "KIT_PARENT": str(os.getpid()),
             **environment,
         }
         command = [sys.executable, "-m", "celery", "-A", "kit_app", "worker", "-n", self.name, "--without-mingle"]
         self.process = subprocess.Popen(
             [*command, *arguments], env=env, cwd=HERE, stdout=self.log, stderr=subprocess.STDOUT
         )
-        if wait:
-            until(self.ready, timeout=20, what="worker ready")
+        try:
+            if wait:
+                until(self.ready, timeout=20, what="worker ready")
+        except BaseException:
+            self.close()
+            raise
 
     def output(self):
         return Path(self.log.name).read_text()

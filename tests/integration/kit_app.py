@@ -3,6 +3,7 @@
 import asyncio
 import os
 import threading
+import time
 
 import redis
 from celery import Celery
@@ -27,6 +28,16 @@ app.conf.update(
 )
 worker_ready.connect(lambda **_: print("kit worker is ready", flush=True), weak=False)
 store = redis.Redis.from_url(URL, decode_responses=True)
+
+
+def _end_with(parent):
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+if "KIT_PARENT" in os.environ:
+    threading.Thread(target=_end_with, args=[int(os.environ["KIT_PARENT"])], daemon=True).start()
 
 
 async def patiently(call, *args):

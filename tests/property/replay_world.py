@@ -58,7 +58,40 @@ def _nested(block):
     )
 
 
-programs = st.recursive(st.lists(simple, max_size=4), _nested, max_leaves=14)
+PLAIN = ("task", "task", "keyed", "spawn", "cancelled_task", "step", "step", "signal", "emit")
+NESTS = ("gather", "group", "race", "queue", "background", "timeout", "wait_for", "try", "patched")
+DELAYS = (0, 1, 1500, 60_000)
+
+
+def large_program(rng: random.Random, depth: int = 3) -> list:
+    """A program of the size that Hypothesis seldom draws."""
+    block: list = []
+    for _ in range(rng.randint(1, 4)):
+        if depth == 0 or rng.random() < 0.5:
+            kind = rng.choice((*PLAIN, "sleep", "timer", "draw", "yield"))
+            arguments = {"sleep": (rng.choice(DELAYS),), "draw": (), "yield": ()}
+            plain = (rng.choice(NAMES), rng.choice(DELAYS)) if kind == "timer" else (rng.choice(NAMES),)
+            block.append((kind, *arguments.get(kind, plain)))
+            continue
+        kind, inner = rng.choice(NESTS), large_program(rng, depth - 1)
+        match kind:
+            case "gather" | "group" | "race" | "queue":
+                block.append((kind, [inner, large_program(rng, depth - 1)]))
+            case "timeout" | "wait_for":
+                block.append((kind, rng.choice(DELAYS[1:]), inner))
+            case "try":
+                block.append((kind, inner, large_program(rng, 0)))
+            case "patched":
+                block.append((kind, rng.choice(NAMES), inner, large_program(rng, 0)))
+            case _:
+                block.append((kind, inner))
+    return block
+
+
+programs = st.one_of(
+    st.recursive(st.lists(simple, max_size=4), _nested, max_leaves=14),
+    st.integers(0, 2**32 - 1).map(lambda seed: large_program(random.Random(seed))),
+)
 
 
 class Interpreter:
@@ -365,6 +398,7 @@ class World:
         rest = self.events(self.fed)
         self.fed = len(self.journal)
         self.obey(self.machine.activate(rest))
+        self.machine.close()
         return self
 
 

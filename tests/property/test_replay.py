@@ -60,6 +60,7 @@ def test_any_cut_of_a_journal_into_activations_leads_to_the_same(block, seed, si
         cut, journal = journal[:size], journal[size:]
         answer = machine.activate(cut)
     assert summary(machine, answer) == live
+    machine.close()
 
 
 @steady

@@ -20,6 +20,7 @@ class Proxy:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="test-proxy", daemon=True)
         self._writers: set[asyncio.StreamWriter] = set()
+        self._muted: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
         self._lose: Callable[[bytes], bool] | None = None
         self._losses = 0
@@ -49,6 +50,10 @@ class Proxy:
         """Forward the next request that holds `marker`, let it take effect, swallow the reply, reset the line."""
         self._losses = times
         self._lose = marker if callable(marker) else (lambda data: marker in data)
+
+    def mute(self) -> None:
+        """Say nothing more on the connections that are open, as a machine without power would. New ones work."""
+        self._muted |= self._writers
 
     def cut(self) -> None:
         """Reset every connection now."""
@@ -93,7 +98,7 @@ class Proxy:
             await asyncio.gather(
                 self._pump(reader, up_writer, swallow, up=True), self._pump(up_reader, writer, swallow, up=False)
             )
-        except (OSError, _LostError):
+        except (OSError, _LostError, asyncio.CancelledError):
             pass
         finally:
             for end in ends:
@@ -112,6 +117,8 @@ class Proxy:
             elif not up and swallow.is_set():
                 self.lost += 1
                 raise _LostError
+            if writer in self._muted:
+                continue
             writer.write(data)
             await writer.drain()
         raise _LostError

@@ -48,6 +48,17 @@ def test_a_signal_wait_that_times_out_gives_its_default_and_leaves_later_signals
     assert flow.end() == "late"
 
 
+def test_a_signal_that_came_early_needs_no_timer():
+    async def fn(ctx):
+        await ctx.sleep(1)
+        return await ctx.signal("ok", timeout_ms=1000)
+
+    flow = Flow(fn)
+    flow.feed(ev.SignalReceived(name="ok", payload=1, op="x"))
+    assert flow.feed(ev.TimerFired(seq=1)) == [cmd.AwaitSignal(seq=2, name="ok")]
+    assert flow.end() == 1
+
+
 def test_a_signal_that_wins_takes_its_timer_back():
     async def fn(ctx):
         return await ctx.signal("ok", timeout_ms=1000)

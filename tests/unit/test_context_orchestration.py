@@ -250,6 +250,16 @@ def test_handles_work_wherever_asyncio_takes_a_future():
     assert flow.end() == [2, 1, 3]
 
 
+def test_sets_of_handles_iterate_in_the_order_of_starting():
+    async def fn(ctx):
+        done, _ = await asyncio.wait([ctx.task("a", "b", {"n": n}) for n in range(12)])
+        return [handle.result() for handle in done]
+
+    flow = Flow(fn)
+    flow.feed(*(ev.TaskCompleted(seq=seq, result=seq) for seq in reversed(range(1, 13))))
+    assert flow.end() == list(range(1, 13))
+
+
 def test_a_failure_that_nobody_awaits_is_quiet(caplog):
     async def fn(ctx):
         ctx.task("a", "b")

@@ -54,7 +54,7 @@ async def nothing(ctx): ...
 async def optional(ctx, limit: int = 10): ...
 
 
-async def open_ended(ctx, first, **rest: Any): ...
+async def open_ended(ctx, first, **rest: Any) -> None: ...
 
 
 # ---- binding
@@ -262,6 +262,15 @@ def test_reloading_a_module_replaces_its_handlers(tmp_path, monkeypatch):
         assert len(registry) == 1
         assert [p.name for p in registry.get("reloaded_orders.ship").parameters] == ["a", "b"]
     del sys.modules["reloaded_orders"]
+
+
+def test_a_notebook_cell_that_runs_again_replaces_its_handlers():
+    registry = Registry()
+    for cell in ("<cell 1>", "<cell 2>"):
+        names: dict[str, Any] = {"__name__": "__main__"}
+        exec(compile("def ship(ctx): ...", cell, "exec"), names)
+        registry.add(handler(names["ship"]))
+    assert [h.place for h in registry] == ["<cell 2>:1 (ship)"]
 
 
 def test_a_script_may_be_imported_by_its_own_name_too(tmp_path):

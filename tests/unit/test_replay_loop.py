@@ -402,6 +402,26 @@ def test_a_parked_machine_is_dropped_quietly(caplog, close):
     assert caplog.text == ""
 
 
+def test_cleanup_at_close_may_create_tasks_that_never_run(caplog):
+    async def never():
+        raise AssertionError
+
+    async def program(machine, _started):
+        try:
+            await machine.await_signal("a")
+        finally:
+            await asyncio.gather(never(), never())
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run = Run(program)
+        run.start()
+        run.machine.close()
+        del run
+        gc.collect()
+    assert caplog.text == ""
+
+
 def test_cleanup_at_close_cannot_ask_for_anything(caplog):
     async def program(machine, _started):
         try:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import uuid
+import warnings
 
 import pytest
 from replay_kit import RUN_ID, Run, names
@@ -510,6 +512,20 @@ def test_user_code_cannot_swallow_a_difference():
 
     mismatch(program, TimerStarted(seq=1, due_ms=1))
     assert after == []
+
+
+def test_a_difference_in_a_timeout_is_noticed_quietly(caplog):
+    async def program(machine, _started):
+        async def inner():
+            await machine.await_signal("x")
+
+        await asyncio.wait_for(inner(), 5)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mismatch(program, PatchMarked(seq=1, change="x"))
+        gc.collect()
+    assert caplog.text == ""
 
 
 # ---- patches

@@ -194,6 +194,7 @@ class Channel(stock.Channel):  # type: ignore[misc]
             return callback(message)
 
         self._on_arrival[queue] = on_arrival
+        self.puller.disarm()
         return result
 
     def _basic_cancel(self, consumer_tag: str) -> Any:

@@ -100,6 +100,10 @@ class Puller:
         if threading.get_ident() != self._thread:
             self._owner.wake()
 
+    def disarm(self) -> None:
+        """Pull at the next turn: the queues to consume from have changed."""
+        self._armed_until = 0.0
+
     @property
     def undelivered(self) -> int:
         """Messages that are in `unacked` for us, but were not handed on yet."""

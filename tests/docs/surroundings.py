@@ -1,0 +1,112 @@
+"""What the code blocks of the Context API take for granted: the services and helpers that they call."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from os import environ
+
+from agnt5 import NonRetryableError, function
+from support.cluster import note
+
+__all__ = ["analyze", "clean_data", "extract_data", "process", "process_item"]
+
+NOTES = Path(environ.get("AGNT5_TEST_NOTES", "."))
+
+
+# ---- services
+
+
+@function(service="analytics")
+async def process_data(ctx, dataset: str):
+    return {"dataset": dataset, "rows": 3}
+
+
+@function(service="analytics")
+async def analyze_db(ctx):
+    return "db is fine"
+
+
+@function(service="analytics")
+async def analyze_api(ctx):
+    return "api is fine"
+
+
+@function(service="analytics")
+async def analyze_cache(ctx):
+    return "cache is fine"
+
+
+@function(service="service1")
+async def handler1(ctx):
+    return 1
+
+
+@function(service="service2")
+async def handler2(ctx):
+    return 2
+
+
+@function(service="service3")
+async def handler3(ctx):
+    return 3
+
+
+@function(service="docs")
+async def submit_review(ctx, id: str):
+    note("submitted", id)
+
+
+@function(service="docs")
+async def publish(ctx, id: str):
+    note("published", id)
+
+
+@function(service="svc")
+async def task1(ctx):
+    return "one"
+
+
+@function(service="svc")
+async def task2(ctx):
+    return "" if (NOTES / "task2-is-empty").exists() else "two"
+
+
+@function(service="service")
+async def operation(ctx):
+    return "operated"
+
+
+# ---- helpers
+
+
+@function
+async def process_item(ctx, item: dict):
+    note("items", f"{ctx.run_id.rpartition('~')[2]} {item['id']}")
+    return item["id"]
+
+
+def extract_data(data_id):
+    note("steps", f"extract {data_id}")
+    return [3, None, 1, 2]
+
+
+def clean_data(raw):
+    note("steps", "clean")
+    return sorted(one for one in raw if one is not None)
+
+
+def analyze(cleaned):
+    note("steps", "analyze")
+    if len((NOTES / "steps").read_text().splitlines()) == 3:
+        raise ConnectionError("the first analysis fails")
+    return {"sum": sum(cleaned)}
+
+
+class UnprocessableError(NonRetryableError):
+    """Fails a run at once."""
+
+
+def process(data):
+    if "bad" in data:
+        raise UnprocessableError("cannot process bad data")
+    return {key: value * 2 for key, value in data.items()}

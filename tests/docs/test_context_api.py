@@ -1,0 +1,293 @@
+"""Every code block of the Context API runs verbatim, on a real `celery worker` and `celery beat`.
+
+The blocks are taken from `context-api.md` when the tests run; only the names around them are supplied
+(`surroundings.py`). Blocks whose APIs do not exist yet are listed in `NOT_YET`; adding such an API fails a test here
+until its block is covered.
+"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from agnt5 import Context, TaskFailedError
+from support.cluster import Cluster
+from support.waiting import until_sync
+
+HERE = Path(__file__).parent
+TEXT = (HERE / "context-api.md").read_text()
+
+
+@dataclass(frozen=True)
+class Block:
+    """One Python block: `name` is the heading it stands under, with its tab where there are several."""
+
+    name: str
+    code: str
+
+
+def blocks() -> dict[str, Block]:
+    """All Python blocks of the text, in order."""
+    found: dict[str, Block] = {}
+    heading, tab = "", ""
+    lines = iter(TEXT.splitlines())
+    for line in lines:
+        if match := re.match(r"#+ (.*)", line):
+            heading, tab = match[1], ""
+        elif match := re.search(r'<TabsContent value="(.*)">', line):
+            tab = f": {match[1]}"
+        elif line.strip() == "```python":
+            indent = len(line) - len(line.lstrip())
+            code = []
+            for line in lines:  # noqa: PLW2901 - the block's lines are taken from the same iterator
+                if line.strip() == "```":
+                    break
+                code.append(line[indent:])
+            name = f"{heading}{tab}"
+            assert name not in found, name
+            found[name] = Block(name, "\n".join(code) + "\n")
+    return found
+
+
+BLOCKS = blocks()
+
+AS_THEY_ARE = [
+    "Task Execution",
+    "Async Invocation",
+    "Checkpointing",
+    "Signals: wait",
+    "Signals: emit",
+    "Timers & Sleep",
+    "Logging",
+    "Request Headers",
+    "Context Properties",
+    "Parallel with Error Handling",
+    "Conditional Signal Waiting",
+]
+"""Blocks that are whole handlers."""
+
+IN_A_WORKFLOW = {"Parallel Execution: parallel": "in_parallel", "Parallel Execution: gather": "by_name"}
+"""Blocks that are parts of a workflow's body: they are run as one, which returns all its names."""
+
+NOT_YET = {
+    "Get, Set, Delete": "get",
+    "Entity Method Calls": "entity",
+    "Human-in-the-Loop": "human",
+    "LLM Generation: simple": "llm",
+    "LLM Generation: chat": "llm",
+    "LLM Generation: structured": "llm",
+    "Streaming": "llm",
+    "Tool Registration": "tools",
+    "Metrics": "metrics",
+    "Distributed Tracing": "trace_span",
+    "Secrets": "secrets",
+    "Configuration": "config",
+    "LLM with Tool Execution": "tools",
+}
+"""Blocks that are not run yet -> the name on `ctx` that they wait for."""
+
+HEAD = """\
+from agnt5 import function, workflow
+from surroundings import *
+
+"""
+
+
+def documented() -> str:
+    """The module of all blocks."""
+    parts = [HEAD, *(BLOCKS[name].code for name in AS_THEY_ARE)]
+    for name, called in IN_A_WORKFLOW.items():
+        body = textwrap.indent(BLOCKS[name].code, "    ")
+        parts.append(
+            f"@workflow\nasync def {called}(ctx):\n{body}\n"
+            "    return {name: value for name, value in locals().items() if name != 'ctx'}\n"
+        )
+    return "\n\n".join(parts)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with Cluster(["surroundings", "documented"], paths=[HERE]) as cluster:
+        (cluster.folder / "documented.py").write_text(documented())
+        yield cluster.start(cluster.worker(), cluster.beat())
+
+
+# ---- nothing is forgotten
+
+
+def test_each_block_of_the_text_is_run_here_or_known_to_be_missing():
+    assert set(BLOCKS) == {*AS_THEY_ARE, *IN_A_WORKFLOW, *NOT_YET}
+
+
+@pytest.mark.parametrize("block", NOT_YET)
+@pytest.mark.xfail(raises=AttributeError, strict=True, reason="the API does not exist yet")
+def test_a_new_api_has_its_block_covered_in_this_file(block):
+    getattr(Context, NOT_YET[block])
+
+
+def test_each_api_of_the_reference_tables_exists_or_is_known_to_be_missing():
+    listed = set(re.findall(r"^\| `(?:await )?ctx\.(\w+)", TEXT, re.MULTILINE))
+    assert {name for name in listed if not hasattr(Context, name)} <= {*NOT_YET.values(), "set", "delete"}
+
+
+# ---- orchestration
+
+
+def test_a_task_is_executed_and_its_result_waited_for(cluster):
+    assert cluster.client.start("documented.process_workflow").result(timeout=20) == {"dataset": "users", "rows": 3}
+
+
+def test_tasks_in_parallel_give_their_results_in_order(cluster):
+    found = cluster.client.start("documented.in_parallel").result(timeout=20)
+    assert found == {"results": [1, 2, 3], "result1": 1, "result2": 2}
+
+
+def test_gathered_tasks_give_their_results_by_name(cluster):
+    found = cluster.client.start("documented.by_name").result(timeout=20)
+    assert found == {
+        "results": {"db": "db is fine", "api": "api is fine", "cache": "cache is fine"},
+        "db_result": "db is fine",
+        "api_result": "api is fine",
+    }
+
+
+def test_children_are_spawned_without_waiting_and_awaited_later(cluster):
+    items = [{"id": number} for number in range(3)]
+    run = cluster.client.start("documented.batch_processor", {"items": items})
+    assert run.result(timeout=20) == {"processed": 3}
+    assert sorted(cluster.noted("items")) == ["item-0 0", "item-1 1", "item-2 2"]
+
+
+def test_a_step_that_completed_is_not_run_again_by_the_next_attempt(cluster):
+    run = cluster.client.start("documented.process_pipeline", {"data_id": "d1"})
+    assert run.result(timeout=20) == {"sum": 6}
+    assert run.state().attempt == 1
+    assert cluster.noted("steps") == ["extract d1", "clean", "analyze", "analyze"]
+
+
+# ---- coordination
+
+
+def wait_for_review(cluster, document_id):
+    """Start the approval workflow, and wait until it waits."""
+    run = cluster.client.start("documented.approval_workflow", {"document_id": document_id})
+    until_sync(lambda: document_id in cluster.noted("submitted") and run.status() == "waiting", 20.0)
+    due_ms = cluster.one_timer(run.id)
+    assert 0 <= cluster.now_ms() + 86_400_000 - due_ms < 20_000
+    return run
+
+
+def test_a_workflow_goes_on_when_the_signal_comes(cluster):
+    run = wait_for_review(cluster, "doc-1")
+    run.signal("manager_approved", {"approved": True})
+    assert run.result(timeout=20) == {"status": "published"}
+    assert "doc-1" in cluster.noted("published")
+    assert cluster.timers(run.id) == {}
+
+
+def test_a_workflow_goes_on_with_the_default_when_no_signal_comes_in_time(cluster):
+    run = wait_for_review(cluster, "doc-2")
+    cluster.hurry(run.id)
+    assert run.result(timeout=20) == {"status": "rejected"}
+    assert "doc-2" not in cluster.noted("published")
+
+
+def test_a_function_emits_the_signal_that_a_workflow_waits_for(cluster):
+    run = wait_for_review(cluster, "doc-3")
+    emitter = cluster.client.start("documented.approve_document", {"workflow_id": run.id})
+    assert emitter.result(timeout=20) == {"status": "signal_sent"}
+    assert run.result(timeout=20) == {"status": "published"}
+
+
+def test_timers_wait_for_a_delay_then_for_seconds_then_for_midnight(cluster):
+    began_ms = cluster.now_ms()
+    run = cluster.client.start("documented.scheduled_job")
+    assert 0 <= cluster.one_timer(run.id) - began_ms - 5000 < 3000
+    cluster.hurry(run.id)
+    until_sync(lambda: _names(cluster, run) == {"t|%s|0.2" % run.id}, 20.0)
+    assert 0 <= cluster.one_timer(run.id) - began_ms - 30_000 < 10_000
+    cluster.hurry(run.id)
+    until_sync(lambda: _names(cluster, run) == {"t|%s|0.3" % run.id}, 20.0)
+    at = datetime.fromtimestamp(cluster.one_timer(run.id) / 1000, UTC)
+    today = datetime.fromtimestamp(began_ms / 1000, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    assert at == today + timedelta(days=1)
+    cluster.hurry(run.id)
+    assert run.result(timeout=20) == {"status": "completed"}
+
+
+def _names(cluster, run):
+    return set(cluster.timers(run.id))
+
+
+# ---- observability, headers, properties
+
+
+def test_a_handler_logs_with_what_it_adds(cluster):
+    (worker, _) = cluster.nodes
+    run = cluster.client.start("documented.tracked_operation", {"data": {"a": 1, "b": 2}})
+    assert run.result(timeout=20) == {"a": 2, "b": 4}
+    worker.says("agnt5.run.documented.tracked_operation: Processing started")
+    worker.says("agnt5.run.documented.tracked_operation: Processing completed")
+
+
+def test_a_handler_logs_the_traceback_of_what_it_raises_on(cluster):
+    (worker, _) = cluster.nodes
+    run = cluster.client.start("documented.tracked_operation", {"data": {"bad": 1}})
+    with pytest.raises(TaskFailedError, match="cannot process bad data") as failed:
+        run.result(timeout=20)
+    assert failed.value.type == "UnprocessableError"
+    worker.says("agnt5.run.documented.tracked_operation: Processing failed")
+    worker.says("surroundings.UnprocessableError: cannot process bad data")
+
+
+def test_headers_of_the_start_are_read_in_any_case(cluster):
+    (worker, _) = cluster.nodes
+    headers = {"User-Agent": "probe/1", "X-Correlation-ID": "c-17"}
+    run = cluster.client.start("documented.header_aware", {"data": {}}, headers=headers)
+    assert run.result(timeout=20) == {"processed": True}
+    worker.says("Request from probe/1")
+
+
+def test_a_handler_knows_its_own_run(cluster):
+    run = cluster.client.start("documented.introspective", {"data": {"n": 1}}, id="look-at-me")
+    assert run.result(timeout=20) == {
+        "run_id": "look-at-me",
+        "step_id": None,
+        "attempt": 0,
+        "component_type": "function",
+        "object_id": None,
+        "method_name": None,
+        "processed": {"n": 1},
+    }
+
+
+# ---- patterns
+
+
+def test_all_tasks_done_is_a_success_and_an_empty_one_a_partial_failure(cluster):
+    done = cluster.client.start("documented.robust_workflow").result(timeout=20)
+    assert done == {"status": "success", "results": {"task1": "one", "task2": "two"}}
+    (cluster.notes / "task2-is-empty").touch()
+    assert cluster.client.start("documented.robust_workflow").result(timeout=20) == {"status": "partial_failure"}
+
+
+def test_a_workflow_that_needs_no_approval_waits_for_none(cluster):
+    run = cluster.client.start("documented.conditional_approval", {"needs_approval": False})
+    assert run.result(timeout=20) == {"status": "completed", "result": "operated"}
+
+
+@pytest.mark.parametrize(
+    ("approved", "expected"),
+    [(True, {"status": "completed", "result": "operated"}), (False, {"status": "rejected"})],
+)
+def test_a_workflow_that_needs_approval_does_what_the_signal_says(cluster, approved, expected):
+    run = cluster.client.start("documented.conditional_approval", {"needs_approval": True})
+    assert 0 <= cluster.now_ms() + 60_000 - cluster.one_timer(run.id) < 20_000
+    run.signal("approval_signal", {"approved": approved})
+    assert run.result(timeout=20) == expected
