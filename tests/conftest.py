@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import redis
+from support.mutants import apply_mutant
+from support.proxy import Proxy
+from support.server import Server
 
 from agnt5.store.link import Link
 from agnt5.store.store import Store
-from support.proxy import Proxy
-from support.server import Server
+
+if chosen := os.environ.get("AGNT5_TEST_MUTANT"):
+    apply_mutant(chosen)
 
 
 @pytest.fixture(scope="session")

@@ -222,6 +222,17 @@ class AsyncClient:
         store, _, _ = await self._open()
         return state_of(await browse.record(store, run_id))
 
+    async def states(self, run_ids: Sequence[str]) -> list[RunState]:
+        """The states of many runs in one write; ids of no run are left out."""
+        store, _, _ = await self._open()
+        return [state_of(record) for record in await browse.records(store, list(run_ids)) if record is not None]
+
+    async def last_event(self, run_id: str) -> tuple[RunState, Event]:
+        """A run's state and its newest journal entry, in one read. Raises `RunNotFoundError`."""
+        store, _, _ = await self._open()
+        record = await browse.record(store, run_id)
+        return state_of(record), journal.decode(record.last)
+
     async def history(self, run_id: str) -> list[Event]:
         """The journal of a run's current generation. Raises `RunNotFoundError`."""
         store, _, _ = await self._open()
@@ -250,7 +261,7 @@ class AsyncClient:
         """The result of a run by id, as plain JSON data. See `AsyncRun.result`."""
         _, _, waits = await self._open()
         timeout_ms = to_ms(timeout)
-        return outcome_of(await waits.ended(run_id, None if timeout_ms is None else timeout_ms / 1000))
+        return outcome_of(run_id, await waits.ended(run_id, None if timeout_ms is None else timeout_ms / 1000))
 
     # ---- acting
 
@@ -288,6 +299,11 @@ class AsyncClient:
         """
         store, dispatcher, _ = await self._open()
         dispatcher.send(await store.reopen(run_id))
+
+    async def opened(self) -> tuple[Store, Dispatcher]:
+        """The store and the way for messages, for tools that look below this client's methods."""
+        store, dispatcher, _ = await self._open()
+        return store, dispatcher
 
     async def _open(self) -> tuple[Store, Dispatcher, Waits]:
         if self._opening is None:

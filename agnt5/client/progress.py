@@ -6,9 +6,12 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agnt5.contracts.errors import Agnt5Error
+
+if TYPE_CHECKING:
+    from agnt5.client.aio import AsyncClient
 
 QUIET_S = 1.0
 """A wait that is shorter shows nothing."""
@@ -23,8 +26,8 @@ def wait_for(result: Future[Any], describe: Callable[[], str]) -> Any:
     try:
         return result.result(QUIET_S)
     except NotYet:
-        if result.done():
-            raise
+        if result.done():  # it ended just now, or the error is its own
+            return result.result()
     return _shown(result, describe)
 
 
@@ -42,4 +45,11 @@ def _shown(result: Future[Any], describe: Callable[[], str]) -> Any:
                 return result.result(LOOK_S)
             except NotYet:
                 if result.done():
-                    raise
+                    return result.result()
+
+
+async def describe(client: AsyncClient, run_id: str) -> str:
+    """A run in one line."""
+    state, last = await client.last_event(run_id)
+    about = getattr(last, "name", "") or getattr(last, "handler", "")
+    return f"{state.handler} {run_id}: {state.status}, last {type(last).__name__} {about}".rstrip()

@@ -71,15 +71,17 @@ def state_of(record: Record) -> RunState:
     )
 
 
-def outcome_of(record: Record) -> Any:
-    """The result of an ended run, or the error that it ended with, raised."""
-    last = codec.loads(record.last)
-    if record.status is RunStatus.COMPLETED:
-        return last.get("result")
-    if record.status is RunStatus.CANCELLED:
-        reason = last.get("reason", "")
-        raise RunCancelledError(reason or "cancelled", type="RunCancelledError", where=f"run {record.id}")
-    raise from_data(last.get("error") or {}, TaskFailedError)
+def outcome_of(run_id: str, entry: bytes) -> Any:
+    """The result that a terminal journal entry holds, or the error that the run ended with, raised."""
+    last = codec.loads(entry)
+    match last["e"]:
+        case "RunCompleted":
+            return last.get("result")
+        case "RunCancelled":
+            reason = last.get("reason") or "cancelled"
+            raise RunCancelledError(reason, type="RunCancelledError", where=f"run {run_id}")
+        case _:
+            raise from_data(last.get("error") or {}, TaskFailedError)
 
 
 def _time(record: Record, field: str) -> datetime | None:

@@ -14,7 +14,6 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
 from agnt5.client import progress
 from agnt5.client.aio import AsyncClient, AsyncRun
-from agnt5.client.timeline import timeline
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -50,6 +49,20 @@ def _client_method(
     return call  # type: ignore[return-value]  # wraps renames self
 
 
+def _run_giver(
+    method: Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, AsyncRun]],
+) -> Callable[Concatenate[Client, P], Run]:
+    """`_client_method` of one that gives a run."""
+    return cast("Any", _client_method(method))  # type: ignore[no-any-return]  # wrap makes Runs of AsyncRuns
+
+
+def _runs_giver(
+    method: Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, list[AsyncRun]]],
+) -> Callable[Concatenate[Client, P], list[Run]]:
+    """`_client_method` of one that gives runs."""
+    return cast("Any", _client_method(method))  # type: ignore[no-any-return]
+
+
 def _run_method(
     method: Callable[Concatenate[AsyncRun, P], Coroutine[Any, Any, R]],
 ) -> Callable[Concatenate[Run, P], R]:
@@ -82,7 +95,7 @@ class Run:
 
         waiting = self.client.submit(on)
         try:
-            return progress.wait_for(waiting, lambda: self.client.call(_describe, self.id))
+            return progress.wait_for(waiting, lambda: self.client.call(progress.describe, self.id))
         except BaseException:
             waiting.cancel()
             raise
@@ -144,20 +157,14 @@ class Client:
             return Run(self, value)
         return [self.wrap(one) for one in value] if isinstance(value, list) else value
 
-    start = _client_method(AsyncClient.start)
-    start_many = _client_method(AsyncClient.start_many)
-    get = _client_method(AsyncClient.get)
+    start = _run_giver(AsyncClient.start)
+    start_many = _runs_giver(AsyncClient.start_many)
+    get = _run_giver(AsyncClient.get)
     state = _client_method(AsyncClient.state)
+    states = _client_method(AsyncClient.states)
     history = _client_method(AsyncClient.history)
     runs = _client_method(AsyncClient.runs)
     wait = _client_method(AsyncClient.wait)
     signal = _client_method(AsyncClient.signal)
     cancel = _client_method(AsyncClient.cancel)
     retry = _client_method(AsyncClient.retry)
-
-
-async def _describe(client: AsyncClient, run_id: str) -> str:
-    """A run in one line, for who waits for it."""
-    state, events = await client.state(run_id), await client.history(run_id)
-    last = timeline(events)[-1]
-    return f"{state.handler} {run_id}: {state.status}; {last.what} {last.detail}".rstrip()

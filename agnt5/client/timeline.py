@@ -34,9 +34,9 @@ def timeline(events: Sequence[ev.Event], children: Mapping[str, str] | None = No
     """The moments of a journal in order of their beginning. `children`: what is known of children's statuses."""
     story = _Story(children or {})
     for event in events:
-        tell = _TELL.get(type(event))
-        if tell is not None:
-            tell(story, event)
+        _TELL[type(event)](story, event)
+    if events and isinstance(events[-1], ev.RunCompleted | ev.RunFailed | ev.RunCancelled):
+        story.close()
     return story.moments
 
 
@@ -112,6 +112,13 @@ class _Story:
             moment.took_ms, moment.outcome = event.at - moment.at_ms, outcome
             moment.detail = detail or moment.detail
 
+    def close(self) -> None:
+        """The run has ended: nobody waits for anything any more."""
+        for moment in self.moments:
+            if moment.outcome == "open":
+                moment.outcome = "note"
+                moment.detail = f"{moment.detail}, not waited for" if moment.detail else "not waited for"
+
     # ---- lifecycle
 
     def run_started(self, event: ev.RunStarted) -> None:
@@ -123,7 +130,9 @@ class _Story:
 
     def attempt_failed(self, event: ev.AttemptFailed) -> None:
         wait = span(max(0, event.retry_at_ms - event.at))
-        self._add(event, "run", f"attempt {event.attempt} failed", "failed", detail=f"{brief(event.error)}; next in {wait}")
+        self._add(
+            event, "run", f"attempt {event.attempt} failed", "failed", detail=f"{brief(event.error)}; next in {wait}"
+        )
 
     def host_lost(self, event: ev.HostLost) -> None:
         self._add(event, "host", "its worker died; the run was queued again", "failed", detail=event.host)
@@ -165,11 +174,22 @@ class _Story:
 
     def timer_started(self, event: ev.TimerStarted) -> None:
         wait = span(max(0, event.due_ms - event.at))
+        waits = self._waits.get(event.name.removeprefix("signal:")) if event.name.startswith("signal:") else None
+        if waits:  # the bound of a wait for a signal is told with the wait
+            self._open[event.seq] = waits[-1]
+            waits[-1].detail = f"{wait} at most"
+            return
         what = f"timer {wait}" + (f" ({event.name})" if event.name not in {"", "timer"} else "")
         self._open[event.seq] = self._add(event, "timer", what, "open")
 
     def timer_fired(self, event: ev.TimerFired) -> None:
-        self._end(event.seq, event, "ok")
+        moment = self._open.get(event.seq)
+        if moment is None or moment.kind != "signal":
+            self._end(event.seq, event, "ok")
+        elif moment.took_ms is None:
+            self._end(event.seq, event, "note", "none came in time")
+            name = moment.what.rpartition(" ")[2]
+            self._waits[name].remove(moment)
 
     def step_completed(self, event: ev.StepCompleted) -> None:
         self._add(event, "step", f"step {event.name}", "ok", took_ms=getattr(event, "took_ms", None) or None)

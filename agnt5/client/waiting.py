@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from asyncio import Future
 
-from agnt5.contracts.errors import ResultTimeoutError
-from agnt5.store import browse, keys
-from agnt5.store.replies import Record
+from agnt5.contracts.errors import ResultTimeoutError, RunNotFoundError
+from agnt5.contracts.runs import RunStatus
+from agnt5.store import keys
 from agnt5.store.store import Store
 from agnt5.store.subscriber import Subscriber
 
@@ -15,69 +16,78 @@ LOOK_S = 5.0
 
 
 class Waits:
-    """Who waits for which run. Subscribes before it looks, so that no end falls in between."""
+    """Who waits for which run. Subscribes before it looks, so that no end falls in between.
+
+    What is published at a run's end is its terminal journal entry, so that hearing of it is having it.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._waiting: dict[str, list[asyncio.Future[None]]] = {}
+        self._waiting: dict[str, set[Future[bytes | None]]] = {}
         self._prefix = len(keys.done_channel(""))
-        self._ears = Subscriber(store.link.address, self._on_end, self._wake_all)
+        self._ears = Subscriber(store.link.address, self._on_end, self._look_again)
         self._connecting: asyncio.Task[None] | None = None
 
-    async def ended(self, run_id: str, timeout_s: float | None) -> Record:
-        """The record of a run once it has ended.
+    async def ended(self, run_id: str, timeout_s: float | None) -> bytes:
+        """The terminal journal entry of a run, once it has ended.
 
         Raises `ResultTimeoutError` after `timeout_s` seconds, `RunNotFoundError` where there is no such run.
         """
-        record = await browse.record(self._store, run_id)
-        if record.status.ended:
-            return record
         try:
             async with asyncio.timeout(timeout_s):
                 return await self._wait(run_id)
         except TimeoutError:
+            status = await self._store.link.call("HGET", keys.run(run_id, self._store.shards), "status")
             raise ResultTimeoutError(
-                f"run {run_id} has not ended after {timeout_s:g} s; it is {record.status} and goes on"
+                f"run {run_id} has not ended after {timeout_s:g} s; it is {(status or b'gone').decode()} and goes on"
             ) from None
 
-    async def _wait(self, run_id: str) -> Record:
+    async def _wait(self, run_id: str) -> bytes:
         if self._connecting is None:
             self._connecting = asyncio.ensure_future(self._ears.connect())
         await asyncio.shield(self._connecting)
-        told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(run_id, []).append(told)
+        channel = keys.done_channel(run_id)
+        told: Future[bytes | None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(run_id, set()).add(told)
         try:
-            await self._ears.subscribe(keys.done_channel(run_id))
-            while True:
-                record = await browse.record(self._store, run_id)
-                if record.status.ended:
-                    return record
+            await self._ears.subscribe(channel)
+            while (entry := await self._look(run_id)) is None:
                 await asyncio.wait([told], timeout=LOOK_S)
                 if told.done():
+                    if (heard := told.result()) is not None:
+                        return heard
+                    self._waiting[run_id].discard(told)
                     told = asyncio.get_running_loop().create_future()
-                    self._waiting.setdefault(run_id, []).append(told)
+                    self._waiting[run_id].add(told)
+            return entry
         finally:
-            self._leave(run_id, told)
+            others = self._waiting.get(run_id, set())
+            others.discard(told)
+            if not others:
+                self._waiting.pop(run_id, None)
+                self._ears.unsubscribe(channel)
 
-    def _leave(self, run_id: str, told: asyncio.Future[None]) -> None:
-        others = [one for one in self._waiting.get(run_id, ()) if one is not told]
-        if others:
-            self._waiting[run_id] = others
-        else:
-            self._waiting.pop(run_id, None)
-            self._ears.unsubscribe(keys.done_channel(run_id))
+    async def _look(self, run_id: str) -> bytes | None:
+        """The terminal entry if the run has ended by now."""
+        link, shards = self._store.link, self._store.shards
+        reading_status = link.call("HGET", keys.run(run_id, shards), "status")
+        reading_last = link.call("LINDEX", keys.log(run_id, shards), -1)
+        status, last = await reading_status, await reading_last
+        if status is None:
+            raise RunNotFoundError(f"run {run_id}: there is none of this id (never started, or past its retention)")
+        return last if RunStatus(status.decode()).ended else None
 
-    def _on_end(self, channel: bytes, _status: bytes) -> None:
-        self._wake(channel[self._prefix :].decode())
+    def _on_end(self, channel: bytes, entry: bytes) -> None:
+        self._tell(channel[self._prefix :].decode(), entry)
 
-    def _wake(self, run_id: str) -> None:
+    def _tell(self, run_id: str, entry: bytes | None) -> None:
         for told in self._waiting.get(run_id, ()):
             if not told.done():
-                told.set_result(None)
+                told.set_result(entry)
 
-    def _wake_all(self) -> None:
+    def _look_again(self) -> None:
         for run_id in self._waiting:
-            self._wake(run_id)
+            self._tell(run_id, None)
 
     async def close(self) -> None:
         """Stop listening."""

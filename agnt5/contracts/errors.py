@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import traceback
+from os import sep
+from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 TRACEBACK_LIMIT = 16_384
 """Characters of a recorded traceback that are kept (the end is the part that tells)."""
+
+_RUNTIME = tuple(f"{Path(__file__).parent.parent / name}{sep}" for name in ("runtime", "sdk", "replay"))
 
 
 class Agnt5Error(Exception):
@@ -152,13 +157,21 @@ def error_data(error: BaseException, *, where: str = "") -> dict[str, Any]:
         if error.details is not None:
             data["details"] = error.details
         return data
-    text = "".join(traceback.format_exception(error))
+    text = "".join(traceback.format_exception(type(error), error, _from_user_code(error)))
     return {
         "type": type(error).__name__,
         "message": str(error),
         "traceback": text[-TRACEBACK_LIMIT:],
         "where": where,
     }
+
+
+def _from_user_code(error: BaseException) -> TracebackType | None:
+    """An error's traceback without the frames of the runtime that lead to the user's code."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_frame.f_code.co_filename.startswith(_RUNTIME):
+        frame = frame.tb_next
+    return frame or error.__traceback__
 
 
 def from_data(data: dict[str, Any], kind: type[RunFailedError] = TaskFailedError) -> RunFailedError:

@@ -197,6 +197,8 @@ class Answers:
 
     def _void(self, event: Any) -> bool:
         """Count a failure as not recorded. One that the code itself brought about by a cancel stays."""
+        if isinstance(event, ev.CancelRequested):
+            return True
         opened = self._state.opened.get(event.seq)
         if opened is None or (isinstance(opened.target, TaskRef) and opened.target.cancelled_by is not None):
             return False

@@ -40,8 +40,7 @@ def encode(event: ev.Event) -> bytes:
     body: dict[str, Any] = {"e": type(event).__name__}
     for name, default in fields:
         value = getattr(event, name)
-        # the type counts: 0 and False are equal, and must not become each other
-        if value is not default and (type(value) is not type(default) or value != default):
+        if value is not default and value != default:
             body[name] = value
     try:
         return to_json(body)

@@ -46,6 +46,10 @@ class Mailbox:
         """The waiter of command `seq` waits no more."""
         self._waiting.get(name, {}).pop(seq, None)
 
+    def dismiss(self) -> None:
+        """Nobody waits any more: signals that still come are kept for the next generation."""
+        self._waiting.clear()
+
     def give_back(self, future: SignalFuture) -> int | None:
         """A signal that was handed over and not taken goes to the next waiter, or back to its old place."""
         return self._pass_on(self._handed.pop(future.seq))

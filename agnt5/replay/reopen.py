@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from agnt5.replay.events import Event, RunReopened, StepCompleted, StepFailed, TaskFailed, TaskScheduled
+from agnt5.replay.events import (
+    CancelRequested,
+    Event,
+    RunReopened,
+    StepCompleted,
+    StepFailed,
+    TaskFailed,
+    TaskScheduled,
+)
 from agnt5.replay.ledger import IDENTITY
 
 
 def doubted(events: Sequence[Event]) -> dict[int, int]:
     """Positions of failures before a RunReopened, each with the highest command recorded until then.
 
-    Such a failure is void if the code had asked all those commands before it saw the failure. Otherwise the
-    code went on from it (it handled it, or compensated), the journal depends on it, and it stays.
+    A passed run timeout is a failure too. One is void if the code had asked all those commands before it saw
+    the failure. Otherwise the code went on from it (it handled it, or compensated), the journal depends on it,
+    and it stays.
     """
     found: dict[int, int] = {}
     open_failures: list[int] = []
@@ -20,7 +29,7 @@ def doubted(events: Sequence[Event]) -> dict[int, int]:
     for position, event in enumerate(events):
         if type(event) in IDENTITY:
             highest = max(highest, event.seq)  # type: ignore[attr-defined]
-        if isinstance(event, TaskFailed | StepFailed):
+        if isinstance(event, TaskFailed | StepFailed) or (isinstance(event, CancelRequested) and event.deadline):
             open_failures.append(position)
         elif isinstance(event, RunReopened):
             found.update(dict.fromkeys(open_failures, highest))

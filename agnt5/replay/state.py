@@ -43,3 +43,4 @@ class State:
         """The program has ended; nothing of it runs any more."""
         self.outcome = outcome
         self.loop.halt()
+        self.mailbox.dismiss()

@@ -17,7 +17,9 @@ from kombu.exceptions import ContentDisallowed, DecodeError
 
 from agnt5.runtime.events import DELAY_S, BatchingDispatcher
 from agnt5.runtime.pool import TaskPool
+from agnt5.runtime.run_strategy import express
 from agnt5.runtime.strategy import Strategy, fast_strategy
+from agnt5.runtime.transport.channel import Channel
 
 
 class BatchingEvents(Events):  # type: ignore[misc]  # Celery is untyped
@@ -82,6 +84,7 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery is untyped
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
         """The function that receives every message."""
         usual = super().create_task_handler(*args, **kwargs)
+        self._open_express()
         strategies, callbacks = self._fast, self.on_task_message
 
         def on_task_received(message: Any) -> Any:
@@ -101,3 +104,9 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery is untyped
             return usual(message)
 
         return on_task_received
+
+    def _open_express(self) -> None:
+        """Take messages of runs as text, where pool and transport are ours."""
+        channel = self.task_consumer.channel
+        if self.hub is not None and isinstance(self.pool, TaskPool) and isinstance(channel, Channel):
+            channel.express = express(self)

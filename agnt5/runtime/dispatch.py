@@ -35,6 +35,9 @@ class Dispatcher(Protocol):
     async def flush(self) -> None:
         """Wait until everything that was given to `send` has been tried."""
 
+    async def waiting(self, queue: str, priority: int) -> int | None:
+        """How many messages the broker holds for a queue at a priority; None where it does not say."""
+
 
 class RedisDispatcher:
     """Writes messages straight into the lists of a Redis broker, one LPUSH a queue and tick."""
@@ -70,6 +73,9 @@ class RedisDispatcher:
         if not pending.cancelled() and (error := pending.exception()):
             logger.warning("messages could not be sent: %s; beat sends them again", error)
 
+    async def waiting(self, queue: str, priority: int) -> int | None:
+        return int(await self._link.call("LLEN", _list_of(queue, priority)))
+
     async def flush(self) -> None:
         if self._waiting:
             self._push()
@@ -102,6 +108,9 @@ class OtherDispatcher:
         finally:
             self._sending = None
 
+    async def waiting(self, queue: str, priority: int) -> int | None:  # noqa: ARG002 - the protocol's
+        return None
+
     async def flush(self) -> None:
         if self._sending is not None:
             await asyncio.wait([self._sending])
@@ -116,14 +125,31 @@ def envelope(dispatch: Dispatch, tag: str) -> str:
     parent = parent_of(run_id)
     parent_json = f'"{parent}"' if parent else "null"
     return (
-        f'{{"body":"{_EMPTY_CALL}","content-encoding":"utf-8","content-type":"application/json","headers":{{'
-        f'"lang":"py","task":"{handler}","id":"{run_id}","root_id":"{root_of(run_id)}","parent_id":{parent_json},'
+        f'{_BEGIN}{handler}","id":"{run_id}","root_id":"{root_of(run_id)}","parent_id":{parent_json},'
         f'"group":null,"group_index":null,"shadow":null,"eta":null,"expires":null,"retries":0,"timelimit":[null,null],'
         f'"argsrepr":"()","kwargsrepr":"{{}}","origin":"agnt5","ignore_result":true,"replaced_task_nesting":0,'
         f'"stamped_headers":null,"stamps":{{}},"{HEADER}":1}},"properties":{{"correlation_id":"{run_id}","reply_to":"",'
         f'"delivery_mode":2,"delivery_info":{{"exchange":"","routing_key":"{dispatch.queue}"}},'
         f'"priority":{dispatch.priority},"body_encoding":"base64","delivery_tag":"{tag}"}}}}'
     )
+
+
+_BEGIN = (
+    f'{{"body":"{_EMPTY_CALL}","content-encoding":"utf-8","content-type":"application/json","headers":{{'
+    f'"lang":"py","task":"'
+)
+_BEGIN_BYTES = _BEGIN.encode()
+
+
+def read_envelope(text: bytes) -> tuple[str, str] | None:
+    """Handler and run id of a message that `envelope` built; None for any other."""
+    if not text.startswith(_BEGIN_BYTES):
+        return None
+    parts = text[len(_BEGIN_BYTES) : len(_BEGIN_BYTES) + 2000].split(b'"', 4)
+    if len(parts) < 5 or parts[1] != b"," or parts[2] != b"id" or parts[3] != b":":  # noqa: PLR2004
+        return None
+    run_id = parts[4].partition(b'"')[0]
+    return parts[0].decode(), run_id.decode()
 
 
 def _list_of(queue: str, priority: int) -> str:

@@ -47,6 +47,7 @@ from agnt5.replay.events import (
 from agnt5.retry import RetryPolicy
 from agnt5.runtime.children import new_child
 from agnt5.runtime.encoding import encode_checked
+from agnt5.runtime.exits import contained
 from agnt5.runtime.live import LiveRun
 from agnt5.sdk.context import FunctionContext
 from agnt5.sdk.port import TaskRef
@@ -117,10 +118,11 @@ class LiveFunction(LiveRun):
     async def _call(self) -> Any:
         handler, ctx = self.handler, FunctionContext(self.info(self.started), self)
         kwargs = handler.bind(self.started.input)
-        if inspect.iscoroutinefunction(handler.fn):
-            return await handler.fn(ctx, **kwargs)
-        if inspect.isasyncgenfunction(handler.fn):
-            return [chunk async for chunk in handler.fn(ctx, **kwargs)]
+        with contained():
+            if inspect.iscoroutinefunction(handler.fn):
+                return await handler.fn(ctx, **kwargs)
+            if inspect.isasyncgenfunction(handler.fn):
+                return [chunk async for chunk in handler.fn(ctx, **kwargs)]
         if inspect.isgeneratorfunction(handler.fn):
             return await self.host.call(lambda: list(handler.fn(ctx, **kwargs)))
         return await self.host.call(lambda: handler.fn(ctx, **kwargs))

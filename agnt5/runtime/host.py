@@ -25,6 +25,7 @@ from agnt5.registry import Handler, Registry
 from agnt5.replay import journal
 from agnt5.replay.events import SignalReceived
 from agnt5.runtime.dispatch import Dispatcher
+from agnt5.runtime.exits import contained
 from agnt5.runtime.function_run import LiveFunction
 from agnt5.runtime.live import LiveRun
 from agnt5.runtime.slot import Slot, Teller
@@ -179,12 +180,13 @@ class Host:
 
     async def call(self, fn: Callable[[], Any]) -> Any:
         """The value of a user's function: coroutine functions on the loop, others in a thread."""
-        if inspect.iscoroutinefunction(fn):
-            return await fn()
-        value = await self.loop.run_in_executor(self._threads, copy_context().run, fn)
-        if inspect.isawaitable(value):
-            return await value
-        return value
+        with contained():
+            if inspect.iscoroutinefunction(fn):
+                return await fn()
+            value = await self.loop.run_in_executor(self._threads, copy_context().run, fn)
+            if inspect.isawaitable(value):
+                return await value
+            return value
 
     async def signal(self, target: str, name: str, payload: Any, *, operation: str) -> None:
         """Deliver a signal once per operation."""

@@ -52,6 +52,7 @@ class LiveRun:
         self.seen = 0
         self.begun_s = host.loop.time()
         self.idle_since_s = self.begun_s
+        self.begun = False
         self.ended = False
         self.deadline_passed = False
         self._inbox: dict[int, Event | None] = {}
@@ -92,21 +93,25 @@ class LiveRun:
     def begin(self, entries: list[bytes]) -> None:
         """Apply the journal as it was claimed, and start the code."""
         events = [journal.decode(entry) for entry in entries]
-        self.seen = len(events)
+        self.begun, self.seen = True, len(events)
         if self.slot is not None:
             assert isinstance(events[0], RunStarted)
             self.slot.started(events[0].input)
         self.start(events)
+        if self._inbox:  # what came while it had to wait for its turn
+            self._inbox = {at: event for at, event in self._inbox.items() if at > self.seen}
+            self._settle()
 
     def mail(self, length: int, entry: bytes) -> None:
         """An event came by the channel, or from a neighbour on this host."""
         if length > self.seen and length not in self._inbox:
             self._inbox[length] = journal.decode(entry)
-            self._settle()
+            if self.begun:
+                self._settle()
 
     def check(self, length: int) -> None:
         """The journal is known to have this length: read it if a publication was lost."""
-        if length > self.seen and not self._writing:
+        if length > self.seen and self.begun and not self._writing:
             self._read()
 
     def _settle(self) -> None:
@@ -292,7 +297,7 @@ class LiveRun:
         if self.ended:
             return
         self.ended = True
-        pending = self.host.store.hand_back(self.own, seen=self.seen)
+        pending = self.host.store.hand_back(self.own, seen=self.seen if self.begun else self.claimed.seen)
         self.leave()
         reply = await pending
         if not isinstance(reply, More):
@@ -302,17 +307,19 @@ class LiveRun:
         """Forget the run here; the store has what there is to know."""
         self.ended = True
         self.host.forget(self)
-        self.drop()
+        if self.begun:
+            self.drop()
         self.release()
 
     def went_wrong(self, error: BaseException) -> None:
         """A write or read of this run failed for good."""
         match error:
-            case _ if self.ended:
-                logger.error("run %s, after its end: %r", self.run_id, error, exc_info=error)
             case StaleEpochError():
                 logger.warning("%s", error)
                 self.leave()
+            case _ if self.ended:
+                logger.error("run %s, after its end: %r", self.run_id, error, exc_info=error)
+                self.release()
             case JournalLimitError():
                 self.host.spawn(self.fail(error), self)
             case StoreFullError() | StoreUnavailableError():

@@ -10,6 +10,8 @@ from typing import Any
 
 from celery.utils.log import get_logger
 
+from agnt5.runtime.exits import serve
+
 logger = get_logger(__name__)
 
 Call = tuple[Callable[..., Any], tuple[Any, ...]]
@@ -46,7 +48,7 @@ class LoopThread:
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
         try:
-            self.loop.run_forever()
+            serve(self.loop)
         finally:
             self.loop.run_until_complete(self.loop.shutdown_asyncgens())
             self.loop.close()

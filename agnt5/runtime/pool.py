@@ -237,6 +237,9 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery is untyped
         if job.task is not None:
             job.task.cancel()
 
+    def terminate_job(self, pid: int, signal: Any = None) -> None:
+        """Nothing: all jobs share this process; Celery also calls the job's own `terminate`."""
+
     # -- sync tasks, in threads --------------------------------------------------------------------
 
     def _run_in_thread(self, job: Job) -> None:

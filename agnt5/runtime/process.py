@@ -16,6 +16,7 @@ from agnt5.contracts.errors import Agnt5Error
 from agnt5.contracts.settings import Settings
 from agnt5.registry import Registry
 from agnt5.runtime.dispatch import Dispatcher, open_dispatcher
+from agnt5.runtime.exits import serve
 from agnt5.runtime.host import Arrival, Host
 from agnt5.runtime.liveness import Liveness
 from agnt5.runtime.slot import Slot, Teller
@@ -76,7 +77,7 @@ class Runtime:
     def _start_thread(self, teller: Teller) -> None:
         self._pid, self._own_loop = os.getpid(), True
         self._loop = loop = asyncio.new_event_loop()
-        threading.Thread(target=loop.run_forever, name="agnt5-loop", daemon=True).start()
+        threading.Thread(target=serve, args=[loop], name="agnt5-loop", daemon=True).start()
         asyncio.run_coroutine_threadsafe(self._begin(teller, linger=False), loop).result()
 
     # ---- on the loop
@@ -97,7 +98,7 @@ class Runtime:
             linger=linger,
         )
         await host.open()
-        self._liveness = Liveness(host, self.settings.redis_url)
+        self._liveness = Liveness(host, self.settings.redis_url, interval_s=self.settings.heartbeat_ms / 1000)
         await self._liveness.start()
         await self._announce(store)
         host.spawn(host.wake_refused())

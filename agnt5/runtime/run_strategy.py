@@ -1,4 +1,8 @@
-"""How our pool takes messages of runs: no Celery request, no tracer; the host decides what becomes of them."""
+"""How our pool takes messages of runs: no Celery request, no tracer; the host decides what becomes of them.
+
+Our own messages are taken from the transport as text (`express`): they say no more than a handler and a run id, so
+that neither JSON nor a message object is needed. Messages of plain producers come Celery's way (`strategy`).
+"""
 
 from __future__ import annotations
 
@@ -6,32 +10,37 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
-from celery.utils.log import get_logger
 from celery.worker import state
 from celery.worker.strategy import default
 from kombu.serialization import loads as loads_body
 
 from agnt5.contracts.errors import RunCancelledError, RunFailedError
+from agnt5.runtime.dispatch import HEADER, read_envelope
+from agnt5.runtime.host import Arrival
 from agnt5.runtime.pool import TaskPool
 from agnt5.runtime.tasks import RunTask, arrival_of, preview
+from agnt5.runtime.transport.channel import Channel, Held
 
-_logger = get_logger("celery.worker.strategy")
+Event = tuple[str, dict[str, Any]]
 
 
 class RunRequest:
     """A message of a run that this worker holds: what `inspect active` lists, and the slot that the run has.
 
     The slot's methods are called on the loop; they pass on to Celery's thread, where all of Celery's state lives.
+    `settle(requeue)` acknowledges the message or gives it back.
     """
 
-    __slots__ = ("__weakref__", "_consumer", "_message", "_pool", "_send", "id", "name", "preview", "time_start")
+    __slots__ = ("__weakref__", "_pool", "_send", "_settle", "hostname", "id", "name", "preview", "time_start")
 
-    def __init__(self, consumer: Any, message: Any, name: str, send: Callable[..., Any] | None) -> None:
-        self._consumer = consumer
+    def __init__(
+        self, consumer: Any, name: str, run_id: str, settle: Callable[[bool], None], send: Callable[..., Any] | None
+    ) -> None:
         self._pool: TaskPool = consumer.pool
-        self._message = message
+        self._settle = settle
         self._send = send
-        self.id: str = message.headers["id"]
+        self.hostname: str = consumer.hostname
+        self.id = run_id
         self.name = name
         self.preview = ""
         self.time_start: float | None = None
@@ -44,10 +53,10 @@ class RunRequest:
             "args": "()",
             "kwargs": self.preview,
             "type": self.name,
-            "hostname": self._consumer.hostname,
+            "hostname": self.hostname,
             "time_start": self.time_start,
             "acknowledged": False,
-            "delivery_info": self._message.delivery_info,
+            "delivery_info": {},
             "worker_pid": None,
         }
 
@@ -69,18 +78,22 @@ class RunRequest:
         self._pool.tell(self._done)
 
     def succeeded(self, result: Any) -> None:
-        runtime = monotonic() - (self.time_start or monotonic())
-        fields = {"result": preview(result), "runtime": runtime} if self._send else {}
-        self._pool.tell(self._done, "task-succeeded", fields)
+        if self._send is None:
+            self._pool.tell(self._done)
+        else:
+            runtime = monotonic() - (self.time_start or monotonic())
+            self._pool.tell(self._done, ("task-succeeded", {"result": preview(result), "runtime": runtime}))
 
     def failed(self, error: RunFailedError) -> None:
         if isinstance(error, RunCancelledError):
-            self._pool.tell(self._done, "task-revoked", {"terminated": True, "signum": None, "expired": False})
+            self._pool.tell(self._done, ("task-revoked", {"terminated": True, "signum": None, "expired": False}))
         else:
-            self._pool.tell(self._done, "task-failed", {"exception": repr(str(error)), "traceback": error.traceback})
+            fields = {"exception": repr(str(error)), "traceback": error.traceback}
+            self._pool.tell(self._done, ("task-failed", fields))
 
     def retried(self, error: RunFailedError, due_ms: int) -> None:  # noqa: ARG002 - the protocol's
-        self._pool.tell(self._done, "task-retried", {"exception": repr(str(error)), "traceback": error.traceback})
+        fields = {"exception": repr(str(error)), "traceback": error.traceback}
+        self._pool.tell(self._done, ("task-retried", fields))
 
     # ---- in Celery's thread
 
@@ -89,15 +102,44 @@ class RunRequest:
         if self._send is not None:
             self._send("task-started", uuid=self.id, name=self.name, args="()", kwargs=self.preview)
 
-    def _done(self, event: str | None = None, fields: dict[str, Any] | None = None) -> None:
+    def _done(self, event: Event | None = None) -> None:
         state.task_ready(self)
-        self._message.ack_log_error(_logger, self._consumer.connection_errors)
+        self._settle(False)
         if event is not None and self._send is not None:
-            self._send(event, uuid=self.id, **(fields or {}))
+            self._send(event[0], uuid=self.id, **event[1])
 
     def _give_back(self) -> None:
         state.task_ready(self)
-        self._message.reject_log_error(_logger, self._consumer.connection_errors, requeue=True)
+        self._settle(True)
+
+
+def _eventer(consumer: Any) -> Callable[..., Any] | None:
+    eventer = consumer.event_dispatcher
+    return eventer.send if eventer and eventer.enabled else None
+
+
+def express(consumer: Any) -> Callable[[Channel, str, str, bytes], bool]:
+    """The way of our own messages: `take(channel, queue, tag, text)` says whether it took the message."""
+    runs = {name: task for name, task in consumer.app.tasks.items() if isinstance(task, RunTask)}
+    send, pool = _eventer(consumer), consumer.pool
+
+    def take(channel: Channel, queue: str, tag: str, text: bytes) -> bool:
+        read = read_envelope(text)
+        task = runs.get(read[0]) if read is not None else None
+        if read is None or task is None:
+            return False
+        name, run_id = read
+        channel.hold(Held(tag, queue, text))
+        request = RunRequest(consumer, name, run_id, lambda requeue: channel.settle(tag, requeue=requeue), send)
+        if send is not None:
+            root_id, found, _ = run_id.partition("~")
+            parent_id = run_id.rpartition("~")[0] if found else None
+            send("task-received", uuid=run_id, name=name, root_id=root_id, parent_id=parent_id, retries=0)
+        state.task_reserved(request)
+        pool.submit(task.runtime.receive, Arrival(run_id, name), request)
+        return True
+
+    return take
 
 
 def strategy(task: RunTask, app: Any, consumer: Any, **options: Any) -> Callable[..., Any]:
@@ -105,27 +147,30 @@ def strategy(task: RunTask, app: Any, consumer: Any, **options: Any) -> Callable
     name, runtime, pool = task.name, task.runtime, consumer.pool
     if not isinstance(pool, TaskPool) or consumer.hub is None:
         return default(task, app, consumer, **options)  # type: ignore[no-any-return]
-    eventer = consumer.event_dispatcher
-    send = eventer.send if eventer and eventer.enabled else None
-    hostname = consumer.hostname
+    send = _eventer(consumer)
 
     def handle(message: Any, *_: Any) -> None:
         headers = message.headers
-        request = RunRequest(consumer, message, name, send)
+
+        def settle(requeue: bool) -> None:
+            message.reject(requeue=True) if requeue else message.ack()
+
+        args, kwargs = ((), {}) if headers.get(HEADER) else _call(message)
+        request = RunRequest(consumer, name, headers["id"], settle, send)
         if send is not None:
-            send(
-                "task-received", uuid=request.id, name=name, args=headers.get("argsrepr"),
-                kwargs=headers.get("kwargsrepr"), root_id=headers.get("root_id"), parent_id=headers.get("parent_id"),
-                retries=headers.get("retries", 0), eta=None, expires=None, hostname=hostname,
-            )  # fmt: skip
-        args, kwargs = _call(message) if "agnt5" not in headers else ((), {})
+            shown = {key: headers.get(field) for key, field in _SHOWN.items()}
+            send("task-received", uuid=request.id, name=name, retries=headers.get("retries", 0), **shown)
         state.task_reserved(request)
         pool.submit(runtime.receive, arrival_of(name, headers, args, kwargs), request)
 
     return handle
 
 
+_SHOWN = {"args": "argsrepr", "kwargs": "kwargsrepr", "root_id": "root_id", "parent_id": "parent_id"}
+
+
 def _call(message: Any) -> tuple[Any, Any]:
     """The arguments that a plain producer's message carries. JSON only, whatever the message says (rule R8)."""
-    body = loads_body(message.body, message.content_type, message.content_encoding, accept={"application/json"})  # type: ignore[no-untyped-call]
+    accept = {"application/json"}
+    body = loads_body(message.body, message.content_type, message.content_encoding, accept=accept)  # type: ignore[no-untyped-call]
     return body[0], body[1]

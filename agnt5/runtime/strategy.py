@@ -7,6 +7,7 @@ only leaves out what such a message does not need. Everything else goes Celery's
 from __future__ import annotations
 
 import functools
+import json
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -25,6 +26,7 @@ from agnt5.runtime.pool import TaskPool
 from agnt5.runtime.tracing import Tracer
 
 logger = get_logger("celery.worker.strategy")
+JSON = "application/json"
 
 #: Takes a message, or returns False to leave it to Celery.
 Strategy = Callable[[Any], bool]
@@ -80,6 +82,7 @@ def fast_strategy(consumer: Any, task: Any, tracer: Tracer) -> Strategy:
         headers = message.headers
         if headers.get("eta") or headers.get("expires") or buckets[name]:
             return False
+        _decode(message)
         request = cls(
             message,
             on_ack=message.ack_log_error,
@@ -108,6 +111,22 @@ def fast_strategy(consumer: Any, task: Any, tracer: Tracer) -> Strategy:
     # a pool of another kind has no short way
     assert isinstance(pool, TaskPool)
     return handle
+
+
+def _decode(message: Any) -> None:
+    """Decode a plain JSON body in place of kombu, which builds a decoder with Python hooks for each message.
+
+    Bodies with kombu's type markers, other content types and what the worker does not accept are left to kombu.
+    """
+    body = message.body
+    if message.content_type != JSON or (message.accept is not None and JSON not in message.accept):
+        return
+    if isinstance(body, bytes) and b"__type__" not in body:
+        try:
+            message._decoded_cache = json.loads(body)  # noqa: SLF001
+        except ValueError:
+            # kombu raises it as what Celery expects
+            return
 
 
 def _log_received(request: Any) -> None:

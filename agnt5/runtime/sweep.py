@@ -67,6 +67,7 @@ class Sweeper:
         self._watched_since_ms: int | None = None
         self._reconnects = store.link.reconnects
         self._last_look_ms = 0
+        self._empty: set[str] = set()
 
     # ---- timers
 
@@ -123,7 +124,11 @@ class Sweeper:
         return total
 
     async def _requeue(self, now_ms: int) -> int:
-        """The overtaking rule, for each slot over all shards; and one probe of its oldest run."""
+        """The overtaking rule, for each slot over all shards; and one probe of its oldest run.
+
+        A broker that has nothing for a slot whose oldest run is overdue has lost all of its messages: then nothing
+        would overtake, and one probe after another would take a second for each lost run.
+        """
         link, shards = self._store.link, range(self._store.shards)
         slot_sets = await asyncio.gather(*(link.call("SMEMBERS", keys.queues(shard)) for shard in shards))
         total = 0
@@ -138,10 +143,22 @@ class Sweeper:
                 continue
             oldest = min(ages, key=lambda shard: ages[shard])
             probing = now_ms - ages[oldest] > self._settings.probe_after_ms
+            if probing and await self._has_lost_all(slot):
+                newest_ms = max(newest_ms, now_ms - self._settings.overtake_slack_ms)
             for shard in ages:
                 if ages[shard] < newest_ms or (probing and shard == oldest):
                     total += await self._resend(shard, slot, newest_ms, probe=probing and shard == oldest)
         return total
+
+    async def _has_lost_all(self, slot: str) -> bool:
+        """Whether the broker had no message of a slot at two looks in a row (one alone may be between two hands)."""
+        queue, _, priority = slot.rpartition(":")
+        before = slot in self._empty
+        if await self._dispatcher.waiting(queue, int(priority)) == 0:
+            self._empty.add(slot)
+            return before
+        self._empty.discard(slot)
+        return False
 
     async def _resend(self, shard: int, slot: str, before_ms: int, *, probe: bool) -> int:
         sent, _, out = await self._store.requeue(

@@ -92,7 +92,6 @@ class RunTask(Task):  # type: ignore[misc]  # Celery is untyped
 
     abstract = True
     Strategy = "agnt5.runtime.run_strategy:strategy"
-    ignore_result = True
     acks_late = True
     typing = False
     handler: Handler

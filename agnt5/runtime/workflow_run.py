@@ -7,11 +7,12 @@ that the journal holds.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from agnt5.contracts.errors import (
     Agnt5Error,
+    InvalidInputError,
     JournalLimitError,
     NonDeterminismError,
     RunEndedError,
@@ -34,9 +35,10 @@ from agnt5.replay.machine import Machine
 from agnt5.replay.outcomes import Cancelled, Completed, ContinuedAsNew, Failed, Outcome
 from agnt5.runtime.children import new_child
 from agnt5.runtime.encoding import encode_checked
+from agnt5.runtime.exits import contained
 from agnt5.runtime.live import LiveRun
 from agnt5.sdk.context import WorkflowContext
-from agnt5.store.replies import More
+from agnt5.store.replies import Applied, More
 from agnt5.store.store import Batch
 
 
@@ -52,6 +54,7 @@ class LiveWorkflow(LiveRun):
         self.started = first
         self._steps: dict[int, asyncio.Task[None]] = {}
         self._timers: set[int] = set()
+        self._outcome: Outcome | None = None
         self._begin(events)
 
     def _begin(self, events: list[Event]) -> None:
@@ -61,7 +64,9 @@ class LiveWorkflow(LiveRun):
 
     async def _program(self, machine: Machine, started: RunStarted) -> Any:
         ctx = WorkflowContext(self.info(started), machine)
-        return await self.handler.fn(ctx, **self.handler.bind(started.input))
+        kwargs = self.handler.bind(started.input)
+        with contained():
+            return await self.handler.fn(ctx, **kwargs)
 
     def apply(self, events: list[Event]) -> None:
         for event in events:
@@ -76,6 +81,9 @@ class LiveWorkflow(LiveRun):
         except NonDeterminismError as error:
             self.host.refuse(self, error)
             return
+        except (SystemExit, KeyboardInterrupt) as error:  # of a task that the workflow made
+            self.host.spawn(self.fail(error), self)
+            return
         if replay:
             self._resume()
         commands = activation.commands
@@ -84,7 +92,10 @@ class LiveWorkflow(LiveRun):
                 self._obey(commands)
             self.release()
         else:
-            self.host.spawn(self._end(activation.outcome, commands), self)
+            # at once: what later events add to it (signals to carry over) belongs to the journal seen so far
+            first, self._outcome = self._outcome is None, activation.outcome
+            if first:
+                self.host.spawn(self._end(commands), self)
 
     def _resume(self) -> None:
         """Take up what the journal left open (rule R4): signals to deliver, timers that are ours to clear."""
@@ -163,26 +174,49 @@ class LiveWorkflow(LiveRun):
 
     # ---- ends
 
-    async def _end(self, outcome: Outcome, commands: tuple[Command, ...]) -> None:
-        batch, after = self._batch(commands)
+    async def _end(self, commands: tuple[Command, ...]) -> None:
+        try:
+            batch, after = self._batch(commands)
+        except Agnt5Error as error:  # the input of a task that nobody awaits
+            await self.fail(error)
+            return
         if batch:
             self.append(batch, then=after)
         for step in self._steps.values():
             step.cancel()
-        match outcome:
+        match self._outcome:
             case Completed(result):
                 await self.complete(result)
-            case Failed(error):
-                await self.fail(error)
+            case Failed(raised):
+                await self.fail(raised)
             case Cancelled(reason):
                 await self.cancelled(reason)
             case ContinuedAsNew():
-                await self._renew(outcome)
+                await self._renew()
                 return
         self.machine.close()
 
-    async def _renew(self, outcome: ContinuedAsNew) -> None:
-        started = self.started
+    async def _renew(self) -> None:
+        """Begin the next generation, as soon as nothing has come that this one has not seen."""
+        try:
+            while isinstance(reply := await self._try_renew(), More):
+                # our own last commands, or a signal, which is carried over too
+                while self.seen < reply.length and not self.ended:
+                    await self._read_on()
+                if self.ended:
+                    return
+        except InvalidInputError as error:
+            await self.fail(error)
+            return
+        self.machine.close()
+        entries = await self.host.store.entries(self.run_id, 0)
+        self._inbox.clear()
+        self._timers.clear()
+        self.begin(entries)
+
+    def _try_renew(self) -> Awaitable[Applied | More]:
+        started, outcome = self.started, self._outcome
+        assert isinstance(outcome, ContinuedAsNew)
         next_start = RunStarted(
             handler=started.handler,
             kind=started.kind,
@@ -197,15 +231,7 @@ class LiveWorkflow(LiveRun):
         what = f"input of continue_as_new (run {self.run_id})"
         body = encode_checked(next_start, outcome.input, what, self.host.settings.payload_limit)
         carried = [b'{"at":%d,' % signal.at + journal.encode(signal)[1:] for signal in outcome.carried]
-        reply = await self.host.store.renew(self.own, seen=self.seen, body=body, carried=carried)
-        if isinstance(reply, More):  # a signal came in between: it is carried over too
-            self._read()
-            return
-        self.machine.close()
-        entries = await self.host.store.entries(self.run_id, 0)
-        self._inbox.clear()
-        self._timers.clear()
-        self.begin(entries)
+        return self.host.store.renew(self.own, seen=self.seen, body=body, carried=carried)
 
     def drop(self) -> None:
         for step in self._steps.values():

@@ -115,7 +115,7 @@ def host_channel(host: str) -> str:
 
 
 def done_channel(run_id: str) -> str:
-    """Channel: a run's terminal status, once."""
+    """Channel: a run's terminal journal entry, once."""
     return f"agnt5:done:{run_id}"
 
 

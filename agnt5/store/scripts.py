@@ -27,6 +27,7 @@ def script(name: str) -> Script:
 
 
 NAMES = (
-    "advance", "append", "cancel", "claim", "create", "deliver", "finish", "fire", "heart", "park", "reap", "renew",
-    "reopen", "requeue", "retry", "wake",
+    "advance", "append", "cancel", "claim", "create", "deliver", "finish", "fire",
+    "heart", "mend", "park", "reap", "renew", "reopen", "requeue", "retry",
+    "wake",
 )  # fmt: skip

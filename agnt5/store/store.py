@@ -144,6 +144,14 @@ class Store:
         """Queue a refused run again."""
         return _woken(self._run("wake", run_id))
 
+    def mend(self, run_id: str, *, entry: str = "", member: str = "") -> Awaitable[list[Dispatch]]:
+        """Make a run's index entries agree with its record, and queue it if nothing else would bring it on.
+
+        `entry` names an index (without the shard's prefix) that holds `member` for this run; it is struck off if the
+        record does not agree.
+        """
+        return _woken(self._run("mend", run_id, entry, member, self.retention_ms))
+
     # ---- an owner's verbs
 
     def claim(self, run_id: str, *, host: str, nonce: str, kind: str) -> Awaitable[Claimed | NotClaimed]:

@@ -135,5 +135,5 @@ class Worker:
 
     def __exit__(self, *exc):
         if exc[0] is not None:
-            print(self.output()[-6000:])
+            sys.stderr.write(self.output()[-6000:])
         self.close()

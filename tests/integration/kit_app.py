@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 import threading
 import time
 
@@ -26,7 +27,7 @@ app.conf.update(
     broker_transport_options={"unacked_lease": float(os.environ.get("KIT_LEASE", "60"))},
     result_expires=600,
 )
-worker_ready.connect(lambda **_: print("kit worker is ready", flush=True), weak=False)
+worker_ready.connect(lambda **_: sys.stderr.write("kit worker is ready\n"), weak=False)
 store = redis.Redis.from_url(URL, decode_responses=True)
 
 

@@ -142,16 +142,21 @@ def test_events_arrive_in_batches_and_complete(server, app, worker):
         receiver = app.events.Receiver(connection, handlers={"*": seen.append})
         original = receiver._receive
         receiver._receive = lambda body, message: (batches.append(body), original(body, message))
-        with receiver.consumer_context(wakeup=False):
+        with receiver.consumer_context(wakeup=False) as (consuming, *_):
+
+            def turn():
+                try:
+                    consuming.drain_events(timeout=0.2)
+                except TimeoutError:
+                    pass
+
+            until(lambda: turn() or seen, what="subscribed, as a heartbeat shows")
             messages = [Outgoing("add", uuid.uuid4().hex, "kit", args=[1]) for _ in range(200)]
             publish(app, messages)
             ids = {message.task_id for message in messages}
 
             def complete():
-                try:
-                    connection.drain_events(timeout=0.2)
-                except TimeoutError:
-                    pass
+                turn()
                 return len([e for e in seen if e.get("uuid") in ids]) >= 600
 
             until(complete, what="600 events")

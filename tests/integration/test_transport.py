@@ -138,7 +138,6 @@ def test_fanout_reaches_both_sides(server):
                 except TimeoutError:
                     pass
 
-
         def subscribed():
             drain()
             return sum(int(client["psub"]) for client in server.client.client_list()) == 2

@@ -48,6 +48,16 @@ def test_replaying_an_unchanged_journal_changes_nothing_and_asks_nothing_new(blo
 
 
 @steady
+@given(programs, seeds)
+def test_each_signal_is_consumed_once_or_is_left(block, seed):
+    world = play(block, seed)
+    received = [event.payload for event in world.events() if isinstance(event, ev.SignalReceived)]
+    consumed = [value for value in world.seen.values() if isinstance(value, str) and value.startswith("signal#")]
+    left = [event.payload for event in world.machine._mailbox.unconsumed()]
+    assert sorted(consumed + left) == sorted(received)
+
+
+@steady
 @given(programs, seeds, st.lists(st.integers(1, 6), max_size=30))
 def test_any_cut_of_a_journal_into_activations_leads_to_the_same(block, seed, sizes):
     world = play(block, seed)

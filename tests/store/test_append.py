@@ -9,6 +9,7 @@ from support import runs
 from support.dump import dump
 
 from agnt5.contracts.errors import JournalLimitError, StaleEpochError
+from agnt5.contracts.ids import shard_of
 from agnt5.store import keys
 from agnt5.store.replies import Dispatch
 from agnt5.store.store import Batch, Ownership, Store
@@ -91,7 +92,9 @@ async def test_past_the_limit_nothing_is_written_and_the_run_can_still_fail(stor
     small = Store(store.link, shards=16, retention_ms=60_000, journal_limit=3)
     own = await runs.owned(small)
     await small.append(own, STEP)
-    two = Batch(bodies=[runs.body("PatchMarked", seq=2), runs.body("PatchMarked", seq=3)], children=[runs.child("r~9", 9)])
+    two = Batch(
+        bodies=[runs.body("PatchMarked", seq=2), runs.body("PatchMarked", seq=3)], children=[runs.child("r~9", 9)]
+    )
     refused = small.append(own, two)
     behind = small.append(own, STEP)  # would fit, but must not stand where another is missing
     with pytest.raises(JournalLimitError, match="continue_as_new"):
@@ -251,6 +254,4 @@ async def test_ten_thousand_entries_children_and_timers_fit_one_append(store, ad
 
 
 def _shard(run_id: str) -> int:
-    from agnt5.contracts.ids import shard_of
-
     return shard_of(run_id, 16)

@@ -105,9 +105,7 @@ async def test_a_claim_gives_one_page_and_says_how_long_the_journal_is(store):
 
 async def test_fifty_hosts_race_for_one_run_and_one_gets_it(store):
     await runs.create(store, "r")
-    answers = await asyncio.gather(
-        *(store.claim("r", host=f"h{n}", nonce=str(n), kind="workflow") for n in range(50))
-    )
+    answers = await asyncio.gather(*(store.claim("r", host=f"h{n}", nonce=str(n), kind="workflow") for n in range(50)))
     assert sum(isinstance(answer, Claimed) for answer in answers) == 1
 
 

@@ -74,7 +74,7 @@ async def test_done_is_announced_once(store, admin):
     own = await runs.owned(store)
     await store.finish(own, "completed", b"1")
     await store.finish(Ownership("r", "h1", own.epoch), "completed", b"1")
-    assert listener.get_message(timeout=1)["data"] == b"completed"
+    assert b'"e":"RunCompleted"' in listener.get_message(timeout=1)["data"]
     assert listener.get_message(timeout=0.1) is None
     listener.close()
 
@@ -240,6 +240,17 @@ async def test_a_parent_cancels_one_child_and_hears_of_it(store):
     [mail] = applied.mail
     assert json.loads(mail.entry)["error"]["message"] == "no longer"
     assert await runs.status(store, "r~1") == "cancelled"
+
+
+async def test_a_parent_that_cancels_an_ended_child_changes_nothing_about_it(store):
+    own = await runs.owned(store)
+    await store.append(own, Batch(children=[runs.child("r~1", 1)]))
+    await store.finish(await runs.claim(store, "r~1", "h2", kind="function"), "completed", b"1")
+    applied = await store.append(own, Batch(cancels=[("r~1", b'"too late"'), ("r~9", b'"never was"')]))
+    assert (applied.mail, applied.out) == ([], [])
+    assert await runs.status(store, "r~1") == "completed"
+    assert await runs.names(store, "r~1") == ["RunStarted", "RunCompleted"]
+    assert await runs.status(store, "r~9") is None
 
 
 # ---- retention

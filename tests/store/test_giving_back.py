@@ -8,6 +8,7 @@ from support.dump import dump
 from support.waiting import until
 
 from agnt5.contracts.errors import InvalidInputError, RunNotFoundError
+from agnt5.contracts.ids import shard_of
 from agnt5.store import keys
 from agnt5.store.replies import Claimed, More
 from agnt5.store.store import Batch, Ownership
@@ -252,8 +253,6 @@ async def test_only_failed_roots_are_reopened(store, admin):
 
 
 def _shard(run_id: str) -> int:
-    from agnt5.contracts.ids import shard_of
-
     return shard_of(run_id, 16)
 
 

@@ -1,4 +1,4 @@
-"""Rule R3: a call whose reply was lost is sent again, and that changes nothing. The reply is lost for real, in a proxy."""
+"""Rule R3: a call whose reply was lost is sent again, and that changes nothing. A proxy loses replies for real."""
 
 from __future__ import annotations
 

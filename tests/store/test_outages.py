@@ -208,7 +208,8 @@ async def test_no_server_is_told_at_once_with_the_address():
 async def test_a_wrong_password_is_told_at_once_and_not_shown():
     with Server() as server:
         server.admin.config_set("requirepass", "right")
-        for url in (server.url, server.url.replace("//", "//:wrong-one@"), server.url.replace("//", "//ann:wrong-one@")):
+        for user in ("", ":wrong-one@", "ann:wrong-one@"):
+            url = server.url.replace("//", f"//{user}")
             with pytest.raises(ConfigurationError) as refused:
                 await Link(url).connect()
             assert "wrong-one" not in str(refused.value)
@@ -258,8 +259,8 @@ async def test_out_of_memory_refuses_what_grows_and_lets_what_runs_end(own_serve
     await client.requeue(SHARD, "q:1", before_ms=1, slack_ms=1, limit=1, probe=True)
     await client.reap(shard_of("late", 16), "h1", limit=10, error=runs.LOST)
     admin.config_set("maxmemory", 0)
-    found = {name: await runs.status(client, name) for name in (*owns, "queued")}
-    assert found == {"finish": "completed", "park": "waiting", "retry": "waiting", "late": "queued", "queued": "cancelled"}
+    found = [await runs.status(client, name) for name in (*owns, "queued")]
+    assert found == ["completed", "waiting", "waiting", "queued", "cancelled"]
     assert examine(admin) == []
     await client.link.close()
 

@@ -20,7 +20,8 @@ STUBLESS = {"advance"}  # called by beat itself, on its own connection
 
 SAMPLES: dict[str, Any] = {
     "out": [b"q", b"5", b"s.h", b"r"], "mail": [b"r", 3, b"{}"], "entries": [b"{}"], "lateness": [b"7"],
-    "status": b"failed", "epoch": b"1:n", "host": b"h", "handler": b"s.h", "parent": b"p", "next_due": b"17", "oldest": b"",
+    "status": b"failed", "parent": b"p", "epoch": b"1:n", "host": b"h", "handler": b"s.h", "next_due": b"17",
+    "oldest": b"",
 }  # fmt: skip
 
 
@@ -119,6 +120,7 @@ VERBS: dict[str, Any] = {
     "cancel": lambda s, o: s.cancel("r", reason=b'""'),
     "reopen": lambda s, o: s.reopen("r"),
     "wake": lambda s, o: s.wake("r"),
+    "mend": lambda s, o: s.mend("r"),
     "claim": lambda s, o: s.claim("r", host="h", nonce="n", kind="k"),
     "append": lambda s, o: s.append(o, Batch()),
     "finish": lambda s, o: s.finish(o, "completed", b"1"),

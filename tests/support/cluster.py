@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -348,12 +349,11 @@ class Cluster:
 
     def noted(self, name: str) -> list[str]:
         """The lines that handlers wrote with `note(name, ...)`."""
-        path = self.notes / name
-        return path.read_text().splitlines() if path.exists() else []
+        return _lines(self.notes / name)
 
     def logs(self) -> str:
-        """The ends of all logs."""
-        return "\n".join(f"--- {node!r}\n{node.output()[-TAIL:]}" for node in self.nodes)
+        """The ends of all logs, without the banners."""
+        return "\n".join(f"--- {node!r}\n{_said(node)[-TAIL:]}" for node in self.nodes)
 
 
 def note(name: str, line: object = "") -> None:
@@ -364,6 +364,20 @@ def note(name: str, line: object = "") -> None:
         os.write(handle, f"{line}\n".encode())
     finally:
         os.close(handle)
+
+
+def noted(name: str) -> list[str]:
+    """For handlers: the lines that were written so far, by any process."""
+    return _lines(Path(os.environ["AGNT5_TEST_NOTES"]) / name)
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def _said(node: Node) -> str:
+    lines = node.output().splitlines(keepends=True)
+    return "".join(line for line in lines if not re.match(r" ?-|\s*\.|\s*$|__|\[|LocalTime|Configuration", line))
 
 
 @contextmanager

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import redis
-
 from support.dump import dump
 
 ENDED = {"completed", "failed", "cancelled"}
@@ -40,10 +39,15 @@ class Shard:
 
 def examine(client: redis.Redis, *, hosts: set[str] | None = None) -> list[str]:
     """What is wrong with the store, in sentences. `hosts`: those that live (None: whoever owns something)."""
+    return examine_dump(dump(client), hosts=hosts)
+
+
+def examine_dump(found: dict[str, tuple[Any, bool]], *, hosts: set[str] | None = None) -> list[str]:
+    """`examine` for a dump that was taken already."""
     shards: dict[str, dict[str, tuple[Any, bool]]] = {}
-    for key, value in dump(client).items():
-        if found := re.match(r"agnt5:\{(s\d+)\}:(.*)$", key, re.DOTALL):
-            shards.setdefault(found[1], {})[found[2]] = value
+    for key, value in found.items():
+        if part := re.match(r"agnt5:\{(s\d+)\}:(.*)$", key, re.DOTALL):
+            shards.setdefault(part[1], {})[part[2]] = value
     return [wrong for keys in shards.values() for wrong in _examine(Shard(keys), hosts)]
 
 
@@ -78,10 +82,12 @@ def _alive(shard: Shard, run_id: str, record: dict[str, str], hosts: set[str] | 
     if parent is None and run_id not in shard.open:
         yield f"{run_id} is open and not listed"
     if parent is not None and (above := shard.runs.get(parent)) is not None:
-        listens = above["status"] not in ENDED and above["gen"] == record["pgen"] and not above.get("reopened")
+        reopened = any(b'"RunReopened"' in entry for entry in shard.keys.get(f"log:{parent}", []))  # asks again first
+        listens = above["status"] not in ENDED and above["gen"] == record["pgen"] and not reopened
         if listens and run_id not in shard.members(f"kids:{parent}"):
             yield f"{run_id}: its parent {parent} would not hear of its end"
-    if "deadline" in record and status == "queued" and f"d|{run_id}" not in shard.timers:
+    passed = any(b'"deadline":true' in entry for entry in shard.keys.get(f"log:{run_id}", []))  # its owner is to act
+    if "deadline" in record and status == "queued" and f"d|{run_id}" not in shard.timers and not passed:
         yield f"{run_id} has a deadline and no timer for it"
     if host:
         if run_id not in shard.members(f"owned:{host}"):

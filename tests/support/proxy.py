@@ -10,6 +10,7 @@ import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Self
 
 
 class Proxy:
@@ -30,7 +31,7 @@ class Proxy:
         self.lost = 0
         self.connections = 0
 
-    def __enter__(self) -> Proxy:
+    def __enter__(self) -> Self:
         self._thread.start()
         self._do(self._open())
         return self

@@ -57,7 +57,7 @@ async def parked(store: Store, run_id: str = "r", batch: Batch | None = None, ki
     own = await owned(store, run_id, kind)
     if batch:
         await store.append(own, batch)
-    seen = (await length(store, run_id))
+    seen = await length(store, run_id)
     assert await store.park(own, seen=seen) == []
 
 

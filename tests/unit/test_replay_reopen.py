@@ -9,9 +9,9 @@ from replay_kit import Run, names
 
 from agnt5.contracts.errors import NonDeterminismError, RunCancelledError, TaskFailedError
 from agnt5.replay.commands import StartTask
-from agnt5.replay.events import RunFailed, RunReopened, StepFailed, TaskCompleted, TaskScheduled
+from agnt5.replay.events import CancelRequested, RunFailed, RunReopened, StepFailed, TaskCompleted, TaskScheduled
 from agnt5.replay.machine import Machine
-from agnt5.replay.outcomes import Activation, Completed, Failed
+from agnt5.replay.outcomes import Activation, Cancelled, Completed, Failed
 
 
 async def charge_and_ship(machine, _started):
@@ -134,6 +134,20 @@ def test_a_child_that_the_code_cancelled_stays_cancelled():
     run.fail(1, "RunCancelledError")
     assert reopened(run) == ()
     assert isinstance(run.outcome, Failed)
+
+
+def test_a_run_that_ran_out_of_time_goes_on_where_it_was():
+    async def program(machine, _started):
+        return await machine.start_task("orders.charge", 1).future
+
+    run = Run(program)
+    run.start()
+    run.feed(CancelRequested(reason="run timeout", deadline=True))
+    assert run.outcome == Cancelled("run timeout")
+    run.journal += [RunFailed(error={}), RunReopened()]
+    machine, answer = run.replay()
+    assert answer == Activation((), None)
+    assert machine.activate([TaskCompleted(seq=1, result="paid")]).outcome == Completed("paid")
 
 
 def test_an_error_of_the_workflow_itself_is_gone_once_its_code_is_fixed():

@@ -157,6 +157,28 @@ def test_signals_that_were_not_consumed_go_to_the_next_generation_in_order():
     assert [signal.name for signal in run.outcome.carried][-1] == "late"
 
 
+def test_a_signal_after_the_end_is_kept_though_a_waiter_was_left_behind():
+    async def program(machine, _started):
+        async def wait():
+            await machine.await_signal("late")
+
+        async def cleans_up(task):
+            try:
+                await machine.await_signal("never")
+            finally:
+                task.cancel()
+
+        asyncio.create_task(cleans_up(asyncio.create_task(wait())))
+        await machine.await_signal("go")
+        machine.continue_as_new(None)
+
+    run = Run(program)
+    run.start()
+    run.signal("go")
+    run.signal("late", 1)
+    assert [signal.name for signal in run.outcome.carried] == ["late"]
+
+
 def test_continue_as_new_gets_through_except_exception_and_task_groups():
     async def program(machine, _started):
         async def inner():

@@ -31,6 +31,25 @@ FINISH_S = 2.0
 CHUNK = 1000
 
 
+class Held:
+    """A message that was taken as text: decoded only if it has to go back to its queue."""
+
+    __slots__ = ("_text", "delivery_tag", "restore_to")
+
+    def __init__(self, tag: str, queue: str, text: bytes) -> None:
+        self.delivery_tag = tag
+        self.restore_to = queue
+        self._text = text
+
+    @property
+    def _raw(self) -> Any:
+        return read_json(self._text)
+
+
+#: Takes a message as text, or returns False to leave it to kombu: channel, queue, tag, text.
+Express = Callable[["Channel", str, str, bytes], bool]
+
+
 class QoS(virtual.QoS):
     """Counts what is held; the entries in `unacked` are written by the pull itself.
 
@@ -84,6 +103,8 @@ class Channel(stock.Channel):  # type: ignore[misc]
         self._kept: redis.Redis | None = None
         self._plain: redis.Redis | None = None
         self._on_arrival: dict[str, Callable[[Any, str], Any]] = {}
+        #: set by a consumer that can do without message objects
+        self.express: Express | None = None
         self.puller = Puller(self, f"{TAG}{uuid.uuid4().hex[:16]}")
         super().__init__(*args, **kwargs)
 
@@ -160,20 +181,38 @@ class Channel(stock.Channel):  # type: ignore[misc]
 
     def arrive(self, arrival: Arrival) -> None:
         """Deliver one message to its consumer."""
+        queue = arrival.queue
+        if (
+            self.express is not None
+            and queue in self._on_arrival
+            and self.express(self, queue, arrival.tag, arrival.text)
+        ):
+            return
         try:
-            payload, queue = _decoded(arrival)
+            payload, place = _decoded(arrival)
         except (ValueError, TypeError, KeyError) as error:
             logger.critical("Dropped an undecodable message: %r: %.200r", error, arrival.text)
             self.acknowledge(arrival.tag)
             return
-        handle = self._on_arrival.get(queue)
+        handle = self._on_arrival.get(place)
         if handle is not None:
             handle(payload, arrival.tag)
         else:
             # consuming was cancelled while the pull was on its way
             message = self._message(payload, arrival.tag)
-            message.restore_to = queue
+            message.restore_to = place
             self.give_back([message], "next")
+
+    def hold(self, message: Held) -> None:
+        """Count a message that was taken as text as held."""
+        self.qos.append(message, message.delivery_tag)
+
+    def settle(self, tag: str, *, requeue: bool) -> None:
+        """Acknowledge a held message, or give it back to its queue."""
+        if requeue:
+            self.qos.reject(tag, requeue=True)
+        else:
+            self.qos.ack(tag)
 
     def _message(self, payload: Any, tag: str) -> Any:
         message = self.Message(payload, channel=self)

@@ -56,9 +56,9 @@ end
 
 -- Take back all timers of a run.
 local function unset_timers(id)
-  for _, member in ipairs(redis.call('SMEMBERS', P .. 'alarms:' .. id)) do
-    redis.call('ZREM', P .. 'timers', member)
-  end
+  local members = redis.call('SMEMBERS', P .. 'alarms:' .. id)
+  if #members == 0 then return end
+  for _, member in ipairs(members) do redis.call('ZREM', P .. 'timers', member) end
   redis.call('DEL', P .. 'alarms:' .. id)
 end
 
@@ -77,7 +77,8 @@ local ENDINGS = {
 local function end_run(id, r, status, payload, retention)
   local form, cancels = ENDINGS[status], status == 'cancelled' or status == 'timeout'
   if status == 'timeout' then status = 'failed' end
-  redis.call('RPUSH', P .. 'log:' .. id, entry(form[1] .. payload .. '}'))
+  local last = entry(form[1] .. payload .. '}')
+  redis.call('RPUSH', P .. 'log:' .. id, last)
   redis.call('HSET', P .. 'run:' .. id, 'status', status, 'ended', NOW_S, 'host', '', 'epoch', '', 'fin',
     r.epoch or '', 'finop', r.op or '0')
   if r.status == 'queued' then dequeue(id, r) end
@@ -105,7 +106,7 @@ local function end_run(id, r, status, payload, retention)
   redis.call('PEXPIRE', P .. 'run:' .. id, retention)
   redis.call('PEXPIRE', P .. 'log:' .. id, retention)
   redis.call('PEXPIRE', P .. 'ops:' .. id, retention)
-  redis.call('PUBLISH', 'agnt5:done:' .. id, status)
+  redis.call('PUBLISH', 'agnt5:done:' .. id, last)
 end
 
 -- Tell a parent of a child that had ended when nobody listened: its last entry holds the outcome.

@@ -1,0 +1,55 @@
+# Needs Python 3.11 or newer and nothing else. Everything is installed into .venv, nothing globally.
+
+# the first of these that is new enough; `make PYTHON=/path/to/python` chooses another
+PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
+	command -v $$name >/dev/null 2>&1 && $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' && echo $$name && break; \
+	done)
+BIN := .venv/bin
+ENV := .venv/.installed
+JOBS ?= auto
+
+.PHONY: help demo test check format bench chaos clean
+
+help:
+	@echo "make demo    see a workflow survive the SIGKILL of its worker (about 20 s)"
+	@echo "make test    all tests, on real servers and real Celery processes"
+	@echo "make check   format, lint, types, layers, unit tests"
+	@echo "make format  let ruff format and mend what it can"
+	@echo "make bench   figures against plain Celery on this machine"
+	@echo "make chaos   minutes of injected faults"
+	@echo "make clean   remove what tools left behind (not .venv)"
+
+$(ENV): pyproject.toml
+	@test -n "$(PYTHON)" || { echo "agnt5 needs Python 3.11 or newer, and found: $$(python3 --version 2>&1 || echo no python3)." \
+		"Install one, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -m venv .venv || { echo "$(PYTHON) cannot make a virtual environment;" \
+		"on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+demo: $(ENV)
+	@$(BIN)/agnt5 demo
+
+test: $(ENV)
+	$(BIN)/python -m pytest -n $(JOBS) -m "not chaos"
+
+check: $(ENV)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -n $(JOBS) tests/unit
+
+format: $(ENV)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(ENV)
+	$(BIN)/python bench/durable.py
+
+chaos: $(ENV)
+	$(BIN)/python -m pytest -m chaos tests/chaos
+
+clean:
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .import_linter_cache .hypothesis .pytest_cache .agnt5
+	find . -path ./.venv -prune -o -name __pycache__ -type d -print | xargs rm -rf

@@ -1,0 +1,52 @@
+"""The same work as handlers of agnt5."""
+
+from agnt5 import function, workflow
+from agnt5.app import create_app
+
+
+@function(service="bench")
+async def noop(ctx, x=None):
+    return {"ok": 1}
+
+
+@workflow(service="bench")
+async def seq3(ctx):
+    for _ in range(3):
+        await ctx.task("bench", "noop")
+    return {"ok": 1}
+
+
+@workflow(service="bench")
+async def fan(ctx, n: int):
+    return {"n": len(await ctx.parallel(*[ctx.task("bench", "noop", input={"x": i}) for i in range(n)]))}
+
+
+async def one():
+    return 1
+
+
+@function(service="bench")
+async def steps(ctx, n: int):
+    for i in range(n):
+        await ctx.step(f"step{i}", one)
+    return n
+
+
+@workflow(service="bench")
+async def workflow_steps(ctx, n: int):
+    for i in range(n):
+        await ctx.step(f"step{i}", one)
+    return n
+
+
+@workflow(service="bench")
+async def sleeper(ctx, seconds: float):
+    await ctx.sleep(seconds)
+
+
+@workflow(service="bench")
+async def waiter(ctx):
+    return await ctx.signal("go")
+
+
+app = create_app()

@@ -1,0 +1,67 @@
+"""The workflows that made the journals of format 1. They never change: they stand for users' code of that time."""
+
+from __future__ import annotations
+
+import asyncio
+
+from agnt5.contracts.errors import RunCancelledError, RunNotFoundError, StepFailedError, TaskFailedError
+
+
+async def order(machine, started):
+    """Tasks, steps, timers, signals, a patch, values by chance."""
+    ref = machine.start_task("stock.reserve", started.input, key="reserve")
+    charge = machine.start_task("pay.charge", {"sum": 5}, options={"priority": 3})
+    reserved, charged = await asyncio.gather(ref.future, charge.future)
+    rate = await machine.step("rate", lambda: 1.5)
+    try:
+        await machine.step("check", lambda: None)
+    except StepFailedError as error:
+        checked = error.type
+    await asyncio.sleep(0.5)
+    async with asyncio.timeout(60):
+        paid = await machine.await_signal("paid")
+    try:
+        await asyncio.wait_for(machine.await_signal("reviewed"), 30)
+    except TimeoutError:
+        reviewed = None
+    await machine.emit_signal("shipped", "audit-1", {"order": 17})
+    try:
+        await machine.emit_signal("shipped", "audit-2", None)
+    except RunNotFoundError as error:
+        audit = str(error)
+    patched = machine.patched("new-tax")
+    await machine.start_timer(machine.now_ms() + 1_000, "cool-off")
+    drawn = [machine.random().random(), str(machine.uuid())]
+    return [reserved, charged, rate, checked, paid, reviewed, audit, patched, drawn, machine.now_ms()]
+
+
+async def cancelled(machine, _started):
+    """A cancel, its clean-up, and a child that is cancelled."""
+    long = machine.start_task("video.encode", None)
+    try:
+        await asyncio.shield(long.future)
+    except asyncio.CancelledError:
+        machine.cancel_task(long)
+        try:
+            await long.future
+        except RunCancelledError:
+            await machine.start_task("video.clean", None).future
+        raise
+
+
+async def reopened(machine, _started):
+    """Failed, and re-opened by an operator; an earlier failure was handled."""
+    try:
+        await machine.start_task("pay.charge", "card 1").future
+    except TaskFailedError:
+        await machine.start_task("pay.charge", "card 2").future
+    loaded = await machine.step("load", lambda: 7)
+    return loaded, await machine.start_task("orders.ship", None, key="7").future
+
+
+async def rounds(machine, started):
+    """A later generation, with signals carried over, that goes on as new."""
+    total = started.input["total"]
+    for _ in range(2):
+        total += await machine.await_signal("add")
+    machine.continue_as_new({"total": total})

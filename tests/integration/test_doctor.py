@@ -1,0 +1,244 @@
+"""The doctor: silent on a sound store, and told by each way in which one can be unsound."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from support import runs
+
+from agnt5.client import doctor
+from agnt5.client.doctor import Finding, examine, repair
+from agnt5.runtime.dispatch import RedisDispatcher
+from agnt5.store.store import Batch, Store
+
+
+async def found_in(store: Store, **options: Any) -> list[Finding]:
+    return [finding for finding in await examine(store, processes=False, **options)]
+
+
+async def errors(store: Store) -> list[str]:
+    return [finding.found for finding in await found_in(store) if finding.severity == "error"]
+
+
+async def mended(store: Store) -> int:
+    return await repair(store, RedisDispatcher(store.link), await found_in(store))
+
+
+async def everything(store: Store) -> None:
+    """A run in each state that there is."""
+    await runs.create(store, "queued")
+    await runs.owned(store, "running", run_timeout_ms=60_000)
+    timer = runs.body("TimerStarted", seq=1, due_ms=9_999_999_999_999)
+    await runs.parked(store, "sleeping", Batch(bodies=[timer], timers=[(1, 9_999_999_999_999)]))
+    await runs.parked(store, "listening", Batch(bodies=[runs.body("SignalAwaited", seq=1, name="go")]))
+    task = runs.body("TaskScheduled", seq=1, handler=runs.HANDLER, id="parent~1")
+    await runs.parked(store, "parent", Batch(bodies=[task], children=[runs.child("parent~1", 1)]))
+    trying = await runs.owned(store, "trying", kind="function")
+    await store.retry(trying, attempt=0, error=b"{}", delay_ms=60_000)
+    for status in ("completed", "failed", "cancelled"):
+        own = await runs.owned(store, status)
+        await store.finish(own, status, b'"x"')
+    refused = await runs.owned(store, "refused")
+    await store.refuse(refused, seen=1, trouble="the code changed")
+
+
+def key(store: Store, kind: str, run_id: str) -> str:
+    return f"{store.prefix(run_id)}{kind}:{run_id}"
+
+
+async def call(store: Store, *command: Any) -> Any:
+    return await store.link.call(*command)
+
+
+async def test_a_sound_store_has_no_errors(store):
+    await everything(store)
+    found = await found_in(store)
+    assert [(f.severity, f.run) for f in found] == [("warning", "refused")]  # it waits for an operator
+    assert "the code changed" in found[0].found
+
+
+Corrupt = Callable[[Store], Awaitable[Any]]
+
+FAULTS: dict[str, tuple[Corrupt, str]] = {
+    "a queued run in no queue": (
+        lambda s: call(s, "ZREM", f"{s.prefix('queued')}queued:agnt5.orders:5", "queued"), "run queued is queued",
+    ),
+    "a running run without a host": (
+        lambda s: call(s, "HSET", key(s, "run", "running"), "host", ""), "on no host",
+    ),
+    "an owned run that its host does not list": (
+        lambda s: call(s, "SREM", f"{s.prefix('running')}owned:h1", "running"), "would not be taken over",
+    ),
+    "a sleeper without its timer": (
+        lambda s: call(s, "DEL", f"{s.prefix('sleeping')}timers"), "nothing that would wake it",
+    ),
+    "a parent of a lost child": (
+        lambda s: call(s, "DEL", key(s, "run", "parent~1"), key(s, "log", "parent~1")), "does not exist",
+    ),
+    "a parent that would not hear": (
+        lambda s: call(s, "DEL", key(s, "kids", "parent")), "would not hear",
+    ),
+    "a run that waits for an attempt without a timer": (
+        lambda s: call(s, "DEL", f"{s.prefix('trying')}timers"), "no timer will bring it",
+    ),
+    "events that nobody reads": (
+        lambda s: call(s, "RPUSH", key(s, "log", "listening"), '{"at":1,"e":"SignalReceived","name":"go"}'),
+        "nobody has read",
+    ),
+    "a refused run that no worker would try": (
+        lambda s: call(s, "DEL", f"{s.prefix('refused')}refused"), "no starting worker",
+    ),
+    "a run timeout without a timer": (
+        lambda s: call(s, "ZREM", f"{s.prefix('running')}timers", "d|running"), "run timeout",
+    ),
+    "an open run that is not listed": (
+        lambda s: call(s, "ZREM", f"{s.prefix('queued')}open", "queued"), "list of open runs",
+    ),
+    "a live run that will expire": (
+        lambda s: call(s, "EXPIRE", key(s, "run", "sleeping"), 100), "will expire",
+    ),
+    "an ended run that stays for ever": (
+        lambda s: call(s, "PERSIST", key(s, "log", "completed")), "would stay for ever",
+    ),
+    "an ended run that is not listed": (
+        lambda s: call(s, "ZREM", f"{s.prefix('failed')}ended", "failed"), "list of ended runs",
+    ),
+    "an ended run with an owner": (
+        lambda s: call(s, "HSET", key(s, "run", "cancelled"), "host", "h9"), "owns it",
+    ),
+    "an ended run that is listed as open": (
+        lambda s: call(s, "ZADD", f"{s.prefix('completed')}open", 1, "completed"), "open holds completed",
+    ),
+    "a queue entry of no run": (
+        lambda s: call(s, "ZADD", f"{s.prefix('ghost')}queued:agnt5.orders:5", 1, "ghost"), "there is no such run",
+    ),
+    "a timer of no run": (
+        lambda s: call(s, "ZADD", f"{s.prefix('ghost')}timers", 9_999_999_999_999, "t|ghost|0.1"), "no such run",
+    ),
+    "an owned entry of another's run": (
+        lambda s: call(s, "SADD", f"{s.prefix('running')}owned:h2", "running"), "which h1 owns",
+    ),
+    "a journal of no run": (
+        lambda s: call(s, "RPUSH", f"{s.prefix('ghost')}log:ghost", "{}"), "belongs to no run",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_a_fault_is_found_told_and_mended(store, fault):
+    corrupt, says = FAULTS[fault]
+    await everything(store)
+    await corrupt(store)
+    found = await errors(store)
+    assert any(says in text for text in found), found
+    assert await mended(store) >= 1
+    assert await errors(store) == []
+
+
+async def test_a_journal_that_is_gone_is_told_and_left_alone(store):
+    await everything(store)
+    await call(store, "DEL", key(store, "log", "listening"))
+    assert any("has no journal" in text for text in await errors(store))
+    await mended(store)
+    assert any("has no journal" in text for text in await errors(store))
+
+
+async def test_mending_a_sound_store_breaks_nothing(store):
+    await everything(store)
+    names = (
+        "queued",
+        "running",
+        "sleeping",
+        "listening",
+        "parent",
+        "parent~1",
+        "trying",
+        "completed",
+        "refused",
+        "none",
+    )
+    for run_id in names:
+        await store.mend(run_id)
+    assert await errors(store) == []
+    assert await runs.status(store, "running") == "running"
+    assert await runs.status(store, "trying") == "waiting"
+    assert await runs.status(store, "completed") == "completed"
+
+
+async def test_a_child_that_ended_unheard_is_told_to_its_parent(store):
+    await everything(store)
+    own = await runs.claim(store, "parent~1")
+    log = await call(store, "LLEN", key(store, "log", "parent"))
+    await call(store, "DEL", key(store, "kids", "parent"))
+    await store.finish(own, "completed", b"7")
+    assert any("was not told" in text for text in await errors(store))
+    assert await call(store, "LLEN", key(store, "log", "parent")) == log
+    await mended(store)  # the parent is queued; its replay takes the child up again
+    assert await runs.status(store, "parent") == "queued"
+    assert await errors(store) == []
+
+
+async def test_a_stale_kids_entry_tells_the_parent_what_its_child_gave(store):
+    await everything(store)
+    own = await runs.claim(store, "parent~1")
+    await call(store, "DEL", key(store, "kids", "parent"))
+    await store.finish(own, "completed", b"7")
+    await call(store, "HSET", key(store, "kids", "parent"), "parent~1", "1")
+    await store.mend("parent~1", entry="kids:parent", member="parent~1")
+    assert (await runs.events(store, "parent"))[-1]["e"] == "TaskCompleted"
+    assert await runs.status(store, "parent") == "queued"
+    assert await errors(store) == []
+
+
+async def test_a_run_that_moves_while_it_is_read_is_no_finding(store, monkeypatch):
+    await runs.parked(store, "parent", Batch(bodies=[runs.body("TimerStarted", seq=1, due_ms=1)]))
+    readings = 0
+    whole = doctor.survey
+
+    async def survey(store: Store) -> Any:
+        nonlocal readings
+        readings += 1
+        seen = await whole(store)
+        if readings == 1:  # it was stuck when it was read, and is claimed before it is read again
+            await store.mend("parent")
+            await runs.claim(store, "parent")
+        return seen
+
+    monkeypatch.setattr(doctor, "survey", survey)
+    assert await errors(store) == []
+    assert readings == 2
+
+
+async def test_dead_hosts_missing_beats_and_backlogs_are_told(store, admin):
+    await runs.owned(store, "orphan")
+    await runs.create(store, "waiting-for-a-worker")
+    found = {(f.about, f.severity): f for f in await examine(store)}
+    assert "h1" in found["run", "error"].found
+    assert found["beat", "error"].found == "no beat is running"
+    assert "agnt5.orders" in found["queue", "error"].found
+    assert "'orders'" in found["queue", "error"].remedy
+    await repair(store, RedisDispatcher(store.link), found.values())
+    assert await runs.status(store, "orphan") == "queued"
+    assert admin.exists("agnt5.orders\x06\x163")  # its message was sent again
+
+
+async def test_a_server_that_may_lose_runs_is_told(store, admin):
+    admin.config_set("appendonly", "no")
+    admin.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        found = [f.found for f in await examine(store) if f.about == "server"]
+    finally:
+        admin.config_set("appendonly", "yes")
+        admin.config_set("maxmemory-policy", "noeviction")
+    assert any("append-only file is off" in text for text in found)
+    assert any("allkeys-lru" in text for text in found)
+
+
+async def test_two_thousand_runs_take_moments(store):
+    for at in range(0, 2000, 100):
+        await asyncio.gather(*(runs.create(store, f"r{number}") for number in range(at, at + 100)))
+    await everything(store)
+    assert await errors(store) == []

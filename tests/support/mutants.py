@@ -1,0 +1,107 @@
+"""Wrong versions of the scripts. Each lacks one safety; the tests must notice every one of them."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from typing import NamedTuple
+
+from agnt5.store import scripts, store
+
+MACHINE = "tests/property/test_store_machine.py"
+CREATE = "tests/store/test_create_claim.py"
+APPEND = "tests/store/test_append.py"
+ENDS = "tests/store/test_ends.py"
+BACK = "tests/store/test_giving_back.py"
+BEAT = "tests/store/test_beat_scripts.py"
+LOST = "tests/store/test_lost_replies.py"
+OUTAGES = "tests/store/test_outages.py"
+
+
+class Mutant(NamedTuple):
+    """A defect: in every script that holds `right` (at least one), it becomes `wrong`. `caught_by`: who must notice."""
+
+    caught_by: str
+    right: str
+    wrong: str = ""
+
+
+MUTANTS: dict[str, Mutant] = {
+    "no fence": Mutant(MACHINE, "if r.epoch ~= epoch then", "if false then"),
+    "a write is applied twice": Mutant(MACHINE, "local last = tonumber(r.op or '0')", "local last = op - 1"),
+    "a write is applied before its turn": Mutant(MACHINE, "if op ~= last + 1 then", "if false then"),
+    "a write after giving back passes for an old one": Mutant(
+        MACHINE, "r.fin == epoch and op <= tonumber(r.finop or '0')", "r.fin == epoch"
+    ),
+    "an ended run is cancelled": Mutant(
+        ENDS, "if not r or ENDED[r.status] then return false end", "if not r then return false end"
+    ),
+    "an ended run is claimed": Mutant(
+        CREATE, "if ENDED[r.status] then return { 'ENDED', r.status } end\nlocal key", "local key"
+    ),
+    "an ended run takes signals": Mutant(
+        MACHINE, "if ENDED[r.status] then return { 'ENDED', r.status } end\nlocal length", "local length"
+    ),
+    "a signal is taken twice": Mutant(MACHINE, "redis.call('SADD', P .. 'ops:' .. id, ARGV[2])\n"),
+    "a cancel is told twice": Mutant(MACHINE, "if redis.call('SADD', P .. 'ops:' .. ARGV[1], 'cancel:' .. ARGV[4]) == 0"
+                                     " then return { 'OK', r.status, OUT } end\n"),
+    "a queued run is in no queue": Mutant(MACHINE, "redis.call('ZADD', P .. 'queued:' .. slot, NOW_S, id)\n"),
+    "a claimed run stays in its queue": Mutant(MACHINE, "  dequeue(id, r)\n  redis.call('SADD'", "  redis.call('SADD'"),
+    "a claimed run is on nobody's list": Mutant(MACHINE, "redis.call('SADD', P .. 'owned:' .. host, id)\n"),
+    "an ended run stays on a host's list": Mutant(
+        MACHINE, "if r.host and r.host ~= '' then redis.call('SREM', P .. 'owned:' .. r.host, id) end\n"
+    ),
+    "an ended journal never expires": Mutant(MACHINE, "redis.call('PEXPIRE', P .. 'log:' .. id, retention)\n"),
+    "an old journal never expires": Mutant(MACHINE, "redis.call('PEXPIRE', old, ARGV[5])\n"),
+    "timers outlive their run": Mutant(MACHINE, "  unset_timers(id)\n  if r.trouble", "  if r.trouble"),
+    "an old generation keeps its children": Mutant(
+        MACHINE, "redis.call('DEL', P .. 'kids:' .. id)\nunset_timers(id)\n", "unset_timers(id)\n"
+    ),
+    "a timer fires in another generation": Mutant(BACK, "if gen == r.gen then tell", "if gen then tell"),
+    "a timer fires early": Mutant(MACHINE, "'-inf', NOW_S, 'WITHSCORES'", "'-inf', '+inf', 'WITHSCORES'"),
+    "a run is parked with unseen events": Mutant(MACHINE, "if mode == 'wait' and length > seen then", "if false then"),
+    "a lost no becomes a yes": Mutant(BACK, "r.epoch == epoch and r.more == ARGV[3]", "false"),
+    "an event wakes nobody": Mutant(MACHINE, "elseif r.status == 'waiting' and not r.retry then", "elseif false then"),
+    "an event cuts the wait between attempts short": Mutant(
+        MACHINE, "elseif r.status == 'waiting' and not r.retry then", "elseif r.status == 'waiting' then"
+    ),
+    "a dead host keeps its epoch": Mutant(
+        MACHINE, "'host', '', 'epoch', '', 'fin', '', 'crashes'", "'host', '', 'fin', '', 'crashes'"
+    ),
+    "poison is never given up": Mutant(BEAT, "if crashes >= tonumber(ARGV[3]) then", "if false then"),
+    "a suspect is blamed for its neighbour": Mutant(BEAT, "and (crashes < 2 or r.danger) then", "then"),
+    "a second start overwrites the first": Mutant(MACHINE, "if old[1] then", "if false then"),
+    "an epoch comes back": Mutant(CREATE, "redis.call('HINCRBY', key, 'claims', 1)", "1"),
+    "a child is told of twice": Mutant(MACHINE, "elseif not c.told then", "else"),
+    "a child is not taken up again": Mutant(
+        APPEND, "elseif not ENDED[c.status] then\n    redis.call('HSET', P .. 'kids:' .. id, child, seq)\n",
+        "elseif not ENDED[c.status] then\n",
+    ),
+    "the limit is not looked at": Mutant(APPEND, "bodies > 0 and length + bodies > limit", "false"),
+    "a write behind a refused one is taken": Mutant(APPEND, "if full or bodies > 0", "if bodies > 0"),
+    "what nobody takes blocks the rest": Mutant(
+        BEAT, "redis.call('ZADD', zset, ms(NOW + slack * math.pow(2, math.min(sends + 1, 10))), id)\n"
+    ),
+    "nothing ends when memory is short": Mutant(OUTAGES, "#!lua flags=allow-oom\n", "#!lua\n"),
+    "memory is not looked at": Mutant(OUTAGES, "#!lua\n", "#!lua flags=allow-oom\n"),
+}  # fmt: skip
+
+
+def mutated(source: str, mutant: Mutant) -> str:
+    """The script with the defect."""
+    return source.replace(mutant.right, mutant.wrong)
+
+
+def apply_mutant(name: str) -> None:
+    """Let this process's store run the defective scripts."""
+    mutant, original = MUTANTS[name], scripts.script
+
+    @cache
+    def script(script_name: str) -> scripts.Script:
+        right = original(script_name)
+        source = mutated(right.source, mutant)
+        sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+        return scripts.Script(right.name, source, sha)
+
+    assert any(mutant.right in original(known).source for known in scripts.NAMES), f"{name}: nothing to mutate"
+    store.script = script
