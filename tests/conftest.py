@@ -35,7 +35,7 @@ def server(shared_server: Server) -> Server:
 @pytest.fixture
 def own_server() -> Iterator[Server]:
     """A server of this test alone, to be killed, paused, restarted."""
-    with Server() as server:
+    with Server(appendfsync="always") as server:
         yield server
 
 

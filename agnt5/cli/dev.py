@@ -125,7 +125,9 @@ class _Dev:
             self._start(name, command)
 
     def _start(self, name: str, command: list[str]) -> None:
-        self._children[name] = Child(name, command, env=self._env, on_line=self._print)
+        child = Child(name, command, env=self._env, on_line=self._print)
+        self._children[name] = child
+        self._say(f"celery {name} is process {child.pid}")
 
     def _stop_all(self) -> None:
         """The worker first, while its store and beat are there: it parks workflows and ends functions."""

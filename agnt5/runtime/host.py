@@ -19,6 +19,7 @@ from typing import Any
 
 from agnt5.contracts.clock import now_ms
 from agnt5.contracts.errors import Agnt5Error, StaleEpochError
+from agnt5.contracts.ids import check_id
 from agnt5.contracts.runs import Kind
 from agnt5.contracts.settings import Settings
 from agnt5.registry import Handler, Registry
@@ -126,6 +127,7 @@ class Host:
         claim = self.store.claim(arrival.run_id, host=self.name, nonce=nonce, kind=handler.kind.value)
         claimed = await claim
         if isinstance(claimed, NotClaimed) and claimed.reason == "gone" and arrival.plain:
+            check_id(arrival.run_id, "task id")  # a stranger's `a~b` would pass for a child of a
             value = handler.bind_call(arrival.args, arrival.kwargs, check=False)
             request = StartRequest(arrival.run_id, handler.address, value, priority=arrival.priority)
             await start_run(self.store, self.settings, request, handler)

@@ -100,7 +100,7 @@ class Runtime:
         await host.open()
         self._liveness = Liveness(host, self.settings.redis_url, interval_s=self.settings.heartbeat_ms / 1000)
         await self._liveness.start()
-        await self._announce(store)
+        await self.announce(store)
         host.spawn(host.wake_refused())
         return host
 
@@ -108,7 +108,7 @@ class Runtime:
         """How messages leave this process."""
         return open_dispatcher(store, self.settings, self.app)
 
-    async def _announce(self, store: Store) -> None:
+    async def announce(self, store: Store) -> None:
         """Tell clients which handlers there are, with their parameters."""
         described = [part for h in self.registry for part in (h.address, json.dumps(h.describe()))]
         if described:

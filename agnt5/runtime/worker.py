@@ -111,6 +111,7 @@ async def _prepare(runtime: Runtime) -> None:
     try:
         dispatcher = await runtime.dispatcher(store)
         await reap_predecessors(store, dispatcher, runtime.node)
+        await runtime.announce(store)  # pools that make their host at the first run would never get one
         await dispatcher.flush()
     finally:
         await store.link.close()

@@ -1,7 +1,7 @@
 """Every key, once: what it is, who writes it, how long it lives.
 
 All keys of a shard begin with `agnt5:{s<k>}:`, so that a run's whole tree shares one Redis Cluster slot. Scripts
-get that prefix as their only key and derive the names below from it (`lua/lib.lua`).
+get that prefix as their only key and derive the names below from it (`lua/lib/core.lua`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The Lua scripts: loaded from `lua/`, one transition a file, `lib.lua` put in front of each."""
+"""The Lua scripts: one transition a file in `lua/`, what several share in `lua/lib/`."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ class Script:
 
 @cache
 def script(name: str) -> Script:
-    """Read `lua/<name>.lua` once."""
+    """Read `lua/<name>.lua` once, with the parts of `lua/lib/` that its header names behind `Uses:`."""
     folder = resources.files(__package__) / "lua"
     shebang, _, body = (folder / f"{name}.lua").read_text("utf-8").partition("\n")
-    source = f"{shebang}\n{(folder / 'lib.lua').read_text('utf-8')}\n{body}"
+    parts = body.partition("-- Uses: ")[2].partition("\n")[0].split()
+    used = [(folder / "lib" / f"{part}.lua").read_text("utf-8") for part in parts]
+    source = "\n".join([shebang, *used, body])
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 
 

@@ -40,6 +40,11 @@ async def travel(ctx: Context, leg: int) -> int:
     return leg
 
 
+@function
+async def limbs(ctx: Context, leg: int, arm: int = 0) -> int:
+    return leg + arm
+
+
 def stamp(run_id: str, leg: int) -> str:
     note("stamps", f"{run_id} {leg}")
     return f"stamp {leg}"

@@ -25,6 +25,9 @@ SAMPLES: dict[str, Any] = {
 }  # fmt: skip
 
 
+LIBRARY = ("lib/core", "lib/births", "lib/ends", "lib/fence")
+
+
 def text(name: str) -> str:
     return (FOLDER / f"{name}.lua").read_text("utf-8")
 
@@ -51,6 +54,7 @@ def arguments(name: str) -> list[str]:
 def test_every_lua_file_is_a_script_or_the_library():
     found = {entry.name.removesuffix(".lua") for entry in FOLDER.iterdir()}
     assert found == {*NAMES, "lib"}
+    assert {f"lib/{entry.name.removesuffix('.lua')}" for entry in (FOLDER / "lib").iterdir()} == set(LIBRARY)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -82,12 +86,12 @@ def test_a_script_reads_the_arguments_that_its_header_names(name):
 
 
 def test_scripts_take_no_key_but_their_shards_prefix_and_no_clock_but_the_servers():
-    for name in [*NAMES, "lib"]:
+    for name in [*NAMES, *LIBRARY]:
         code = "\n".join(line.partition("--")[0] for line in text(name).splitlines())
         assert "os.time" not in code
         assert "cjson" not in code  # payloads are opaque
         assert "KEYS[2]" not in code
-        assert code.count("KEYS[1]") == (name == "lib")
+        assert code.count("KEYS[1]") == (name == "lib/core")
         for call in re.findall(r"redis\.call\('([A-Z]+)', ?([^,)]+)", code):
             assert call[0] in {"TIME", "PUBLISH"} or call[1].startswith(("P ..", "key", "log", "old", "zset", "owned"))
 

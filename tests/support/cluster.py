@@ -279,8 +279,8 @@ class Cluster:
     def client(self) -> Client:
         """A client of the store."""
         if self._client is None:
-            shards = self.settings.get("AGNT5_SHARDS")
-            self._client = Client(self.server.url, shards=shards)
+            settings = {name.removeprefix("AGNT5_").lower(): value for name, value in self.settings.items()}
+            self._client = Client(self.server.url, **settings)
         return self._client
 
     @property

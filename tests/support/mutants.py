@@ -71,8 +71,8 @@ MUTANTS: dict[str, Mutant] = {
     "poison is never given up": Mutant(BEAT, "if crashes >= tonumber(ARGV[3]) then", "if false then"),
     "a suspect is blamed for its neighbour": Mutant(BEAT, "and (crashes < 2 or r.danger) then", "then"),
     "a second start overwrites the first": Mutant(MACHINE, "if old[1] then", "if false then"),
-    "an epoch comes back": Mutant(CREATE, "redis.call('HINCRBY', key, 'claims', 1)", "1"),
-    "a child is told of twice": Mutant(MACHINE, "elseif not c.told then", "else"),
+    "an epoch comes back": Mutant(CREATE, "ms((r.claims or 0) + 1)", "'1'"),
+    "a child is told of twice": Mutant(MACHINE, "elseif c.told ~= '1' then", "else"),
     "a child is not taken up again": Mutant(
         APPEND, "elseif not ENDED[c.status] then\n    redis.call('HSET', P .. 'kids:' .. id, child, seq)\n",
         "elseif not ENDED[c.status] then\n",

@@ -1,5 +1,6 @@
 #!lua
 -- Claim one due time of a plain beat entry: of several beats that find it due, one sends it.
+-- Uses: core
 -- ARGV: entry last now
 -- Replies: OK | TAKEN
 local key, stored = P .. 'static', redis.call('HGET', P .. 'static', ARGV[1])

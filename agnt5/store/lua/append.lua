@@ -1,5 +1,6 @@
 #!lua
 -- Record what an owner's run asked for or computed, with the children and timers that it causes.
+-- Uses: core fence births ends
 -- ARGV: id epoch op host status limit
 --       bodies (count, then each) children (count, then id seq handler kind queue priority body timeout each)
 --       timers (count, then seq due each) untimers (count, then seq each) cancels (count, then child reason each)
@@ -9,7 +10,7 @@
 -- Replies: OK length now out mail | AGAIN length | STALE status | GAP op | LIMIT length
 local id, epoch, op, status, limit = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[5], tonumber(ARGV[6])
 ME = ARGV[4]
-local r = load(id)
+local r = load(id, { 'status', 'host', 'epoch', 'op', 'gen', 'fin', 'finop', 'crashes', 'full' })
 local refused = fence(id, r, epoch, op)
 local full = r and r.epoch == epoch and tonumber(r.full or '')
 if refused and not (refused[1] == 'AGAIN' and full and op >= full) then return refused end
@@ -22,22 +23,21 @@ if full or bodies > 0 and length + bodies > limit then
   if not refused then redis.call('HSET', key, 'op', ARGV[3], 'full', full or ARGV[3]) end
   return { 'LIMIT', ms(length) }
 end
-redis.call('HSET', key, 'op', ARGV[3])
-if status ~= '' then redis.call('HSET', key, 'status', status) end
+redis.call('HSET', key, 'op', ARGV[3], 'status', status ~= '' and status or r.status)
 if bodies > 0 and r.crashes then redis.call('HDEL', key, 'crashes', 'danger') end
 for _ = 1, bodies do length = redis.call('RPUSH', log, entry(take())) end
 
 for _ = 1, tonumber(take()) do
   local child, seq, handler, kind, queue, priority, body, timeout =
     take(), take(), take(), take(), take(), take(), take(), take()
-  local c = load(child)
+  local c = load(child, { 'status', 'told' })
   if not c then
     redis.call('HSET', P .. 'kids:' .. id, child, seq)
     create_run(child, handler, kind, queue, priority, body, '', timeout, id, seq, r.gen)
   elseif not ENDED[c.status] then
     redis.call('HSET', P .. 'kids:' .. id, child, seq)
-  elseif not c.told then
-    tell_end(child, id, r, seq)
+  elseif c.told ~= '1' then
+    tell_end(child, id, load(id, ROUTE), seq)
   end
 end
 

@@ -1,5 +1,6 @@
 #!lua
 -- Create a root run, once per id.
+-- Uses: core births
 -- ARGV: id handler kind queue priority body digest timeout
 -- Replies: CREATED now out | EXISTS status | DUPLICATE handler
 local id, handler, digest = ARGV[1], ARGV[2], ARGV[7]

@@ -1,5 +1,6 @@
 #!lua
 -- Put an outside event (a signal) into a run's journal, once per operation id.
+-- Uses: core
 -- ARGV: id operation body limit
 -- Replies: OK out | DUPLICATE | GONE | ENDED status | LIMIT length
 local id = ARGV[1]

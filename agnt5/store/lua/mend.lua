@@ -1,6 +1,7 @@
 #!lua
 -- Make a run's index entries agree with its record, and queue it if nothing else would bring it on. For a doctor.
 -- Safe on a sound run: at worst it is looked at once more than needed.
+-- Uses: core ends
 -- ARGV: id entry member retention
 -- entry: an index, named without the prefix, that holds `member` on behalf of this run; '' for none. It is struck off
 -- if the record does not agree. Of `kids:<parent>` the parent is told or woken.
@@ -23,7 +24,7 @@ elseif sort == 'kids' and not live then
   local p, seq = load(rest), redis.call('HGET', P .. entry_key, member)
   redis.call('HDEL', P .. entry_key, member)
   if p and not ENDED[p.status] then
-    if r and not r.told and r.pgen == p.gen and seq then
+    if r and r.told ~= '1' and r.pgen == p.gen and seq then
       tell_end(id, rest, p, seq)
     elseif p.status == 'waiting' and (p.host or '') == '' and not p.retry then
       enqueue(rest, p)

@@ -2,6 +2,7 @@
 -- Give a run back. wait: only if its owner has seen all of its journal; queue: at once, to be claimed again;
 -- refuse: the code does not fit the journal, `trouble` says why; a starting worker wakes it; drop: to be claimed
 -- again, by an owner that lost count of its writes because the store came back older.
+-- Uses: core fence
 -- ARGV: id epoch op mode seen trouble
 -- Replies: OK out | MORE length | AGAIN length | STALE status | GAP op
 local id, epoch, op, mode, seen = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5])

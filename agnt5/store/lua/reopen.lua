@@ -1,5 +1,6 @@
 #!lua
 -- Open a failed root run again: its recorded failures count as not recorded.
+-- Uses: core
 -- ARGV: id
 -- Replies: OK out | GONE | NOT_FAILED status | CHILD parent
 local id = ARGV[1]

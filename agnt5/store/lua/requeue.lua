@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
 -- Ask for the messages of queued runs again: those that later ones overtook, and with `probe` the oldest.
+-- Uses: core
 -- ARGV: slot before slack limit probe
 -- slot: queue:priority; before: runs queued earlier than this were overtaken; slack: ms, doubled by each sending
 -- A run whose message was sent again moves back in the set by the distance that it has to keep, so that runs which

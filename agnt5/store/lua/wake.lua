@@ -1,5 +1,6 @@
 #!lua
 -- Queue a parked run that was refused, for a worker which may have code that fits.
+-- Uses: core
 -- ARGV: id
 -- Replies: OK out
 local r = load(ARGV[1])

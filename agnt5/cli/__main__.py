@@ -1,0 +1,5 @@
+"""`python -m agnt5.cli`."""
+
+from agnt5.cli.main import app
+
+app()

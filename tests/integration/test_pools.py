@@ -1,0 +1,107 @@
+"""Every Celery pool executes everything, with a single slot: what waits never holds what others need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agnt5 import RunCancelledError, TaskFailedError
+from support.cluster import Cluster
+from support.waiting import until_sync
+
+
+@pytest.fixture(scope="module", params=["agnt5", "threads", "prefork", "solo"])
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    pool = None if request.param == "agnt5" else request.param
+    with Cluster(["attacked"], paths=[Path(__file__).parent]) as cluster:
+        yield cluster.start(cluster.worker(pool=pool, concurrency=1), cluster.beat())
+
+
+def test_the_pool_is_the_one_that_was_asked_for(cluster: Cluster, request: pytest.FixtureRequest):
+    shown = {"agnt5": "pool", "threads": "thread", "prefork": "prefork", "solo": "solo"}[request.node.callspec.params["cluster"]]
+    assert f"concurrency: 1 ({shown})" in cluster.nodes[0].output()
+
+
+def test_a_workflow_with_tasks_timers_retries_and_steps(cluster: Cluster):
+    runs = [cluster.client.start("attacked.mixture") for _ in range(3)]
+    for run in runs:
+        assert run.result(timeout=40) == [2, 2, 0, 1, 2, 3, 4, "step"]
+    cluster.sound()
+
+
+def test_a_function_that_waits_for_its_children_does_not_keep_them_from_running(cluster: Cluster):
+    run = cluster.client.start("attacked.parent", {"children": 4})
+    assert run.result(timeout=40) == [2, 1, 2, 3]
+
+
+def test_nor_does_one_that_waits_for_its_grandchildren(cluster: Cluster):
+    runs = [cluster.client.start("attacked.grandparent") for _ in range(2)]
+    for run in runs:
+        assert run.result(timeout=40) == [[2, 1], [2]]
+    cluster.sound()
+
+
+def test_attempts_follow_each_other(cluster: Cluster):
+    run = cluster.client.start("attacked.third_time")
+    assert run.result(timeout=40) == 2
+    assert run.state().attempt == 2
+
+
+def test_a_waiting_workflow_holds_no_slot(cluster: Cluster):
+    waiters = [cluster.client.start("attacked.waiter") for _ in range(20)]
+    until_sync(lambda: all(run.status() == "waiting" for run in waiters), 40)
+    assert cluster.client.start("attacked.single", {"number": 7}).result(timeout=20) == 7
+    for at, run in enumerate(waiters):
+        run.signal("go", at)
+    assert [run.result(timeout=40) for run in waiters] == list(range(20))
+
+
+def test_a_workflow_that_waits_is_cancelled(cluster: Cluster):
+    run = cluster.client.start("attacked.waiter")
+    until_sync(lambda: run.status() == "waiting", 20)
+    run.cancel("enough")
+    with pytest.raises(RunCancelledError, match="enough"):
+        run.result(timeout=20)
+    cluster.sound()
+
+
+def test_a_function_that_runs_is_cancelled(cluster: Cluster):
+    run = cluster.client.start("attacked.patient", {"name": "never"})
+    until_sync(lambda: any(line.startswith("never 0") for line in cluster.noted("patients")), 20)
+    run.cancel("enough")
+    with pytest.raises(RunCancelledError, match="enough"):
+        run.result(timeout=20)
+    assert cluster.client.start("attacked.single", {"number": 7}).result(timeout=20) == 7
+    cluster.sound()
+
+
+def test_a_handler_that_exits_ends_its_run_and_not_its_worker(cluster: Cluster):
+    run = cluster.client.start("attacked.exits")
+    with pytest.raises(TaskFailedError, match="SystemExit"):
+        run.result(timeout=20)
+    assert cluster.client.start("attacked.single", {"number": 7}).result(timeout=20) == 7
+
+
+def test_a_warm_shutdown_ends_the_worker_and_a_restart_goes_on(cluster: Cluster):
+    worker = cluster.nodes[0]
+    run = cluster.client.start("attacked.waiter")
+    until_sync(lambda: run.status() == "waiting", 20)
+    worker.terminate()
+    assert worker.exit_code == 0
+    run.signal("go", "on")
+    worker.restart()
+    assert run.result(timeout=20) == "on"
+    cluster.sound()
+
+
+def test_a_killed_worker_is_made_up_for(cluster: Cluster):
+    worker = cluster.nodes[0]
+    run = cluster.client.start("attacked.two_steps")
+    until_sync(lambda: cluster.noted("second"), 20)
+    worker.kill()
+    worker.restart()
+    assert run.result(timeout=40) == ["one", "two", 1]
+    assert len(cluster.noted("first")) == 1
+    cluster.sound()
