@@ -16,7 +16,9 @@ EVENTS = "agnt5.runtime.consumer:BatchingEvents"
 def asks_for_prefork(argv: Sequence[str]) -> bool:
     """Whether a command line says `-P prefork`: Celery cannot tell it from its default, and takes the configured pool."""
     pairs = zip(argv, [*argv[1:], ""], strict=True)
-    return any(one + two in {"-Pprefork", "--poolprefork"} or one in {"-Pprefork", "--pool=prefork"} for one, two in pairs)
+    return any(
+        one + two in {"-Pprefork", "--poolprefork"} or one in {"-Pprefork", "--pool=prefork"} for one, two in pairs
+    )
 
 
 def use_fast_path(app: Any, *, broker_url: str, stock_transport: bool = False) -> None:

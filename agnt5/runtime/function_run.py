@@ -185,9 +185,6 @@ class LiveFunction(LiveRun):
     def drop(self) -> None:
         self._task.cancel()
 
-    def open_timers(self) -> list[int]:
-        return [seq for seq, future in self._timers.items() if not future.done()]
-
     # ---- waiting
 
     def waits_for(self, ref: TaskRef) -> None:

@@ -311,7 +311,8 @@ class Host:
         self._threads.shutdown(wait=False, cancel_futures=True)
         await self._mail.close()
         with contextlib.suppress(Agnt5Error):
-            await self.store.link.call("ZREM", keys.hosts(), self.name)
+            # not taken off the list: beat looks for what may be left, at once, and strikes it off
+            await self.store.link.call("ZADD", keys.hosts(), "XX", 0, self.name)
 
 
 async def _done(pending: Awaitable[Any]) -> None:

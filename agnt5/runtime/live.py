@@ -28,7 +28,7 @@ from agnt5.contracts.errors import (
 from agnt5.contracts.runs import RunStatus
 from agnt5.registry import Handler
 from agnt5.replay import journal
-from agnt5.replay.events import CancelRequested, Event, RunStarted
+from agnt5.replay.events import CancelRequested, Event, RunReopened, RunStarted
 from agnt5.sdk.port import RunInfo
 from agnt5.store.replies import Applied, Claimed, More
 from agnt5.store.store import Batch, Ownership
@@ -133,8 +133,11 @@ class LiveRun:
 
     def _notice(self, events: list[Event]) -> None:
         for event in events:
-            if type(event) is CancelRequested and event.deadline:
-                self.deadline_passed = True
+            kind = type(event)
+            if kind is CancelRequested:
+                self.deadline_passed = self.deadline_passed or event.deadline  # type: ignore[attr-defined]
+            elif kind is RunReopened:
+                self.deadline_passed = False  # whoever opened it again gives it new time
 
     def _read(self) -> None:
         if not self._reading and not self.ended:
@@ -251,7 +254,7 @@ class LiveRun:
         if self.ended:
             return False
         self.ended = True
-        pending = self.host.store.finish(self.own, status, payload, self.open_timers())
+        pending = self.host.store.finish(self.own, status, payload)
         self.host.forget(self)
         self.host.sent(await pending)
         return True
@@ -272,7 +275,6 @@ class LiveRun:
             attempt=self.claimed.attempt,
             error=_error_json(data),
             delay_ms=delay_ms,
-            timers=self.open_timers(),
         )
         self.host.forget(self)
         self.host.dispatcher.send(await pending)
@@ -342,10 +344,6 @@ class LiveRun:
     @abstractmethod
     def drop(self) -> None:
         """Stop the code without a trace."""
-
-    @abstractmethod
-    def open_timers(self) -> list[int]:
-        """Command numbers of timers still set."""
 
 
 def _error_json(data: dict[str, Any]) -> bytes:

@@ -15,7 +15,7 @@ from agnt5.contracts.settings import Settings
 from agnt5.runtime.dispatch import Dispatcher
 from agnt5.store import keys
 from agnt5.store.replies import Fired
-from agnt5.store.store import POISON, Store
+from agnt5.store.store import Store
 
 logger = logging.getLogger("agnt5.beat")
 
@@ -27,9 +27,9 @@ TIMEOUT_ERROR = codec.dumps(
 )
 
 
-def lost_error(host: str) -> bytes:
+def lost_error(host: str, times: int) -> bytes:
     """The error of a run that killed its workers."""
-    message = f"the run's worker died {POISON} times while it ran, the last one was {host}"
+    message = f"the run's worker died {times} times while it ran, the last one was {host}"
     return codec.dumps(error_data(WorkerLostError(message, type="WorkerLostError")), what="error")
 
 
@@ -38,7 +38,9 @@ async def reap_host(store: Store, dispatcher: Dispatcher, host: str) -> int:
     total = 0
     for shard in range(store.shards):
         while True:
-            reaped, left, out = await store.reap(shard, host, limit=REAP_LIMIT, error=lost_error(host))
+            reaped, left, out = await store.reap(
+                shard, host, limit=REAP_LIMIT, error=lost_error(host, store.max_host_losses)
+            )
             dispatcher.send(out)
             total += reaped
             if not left:

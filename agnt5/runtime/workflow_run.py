@@ -21,7 +21,16 @@ from agnt5.contracts.errors import (
 )
 from agnt5.contracts.runs import RunStatus
 from agnt5.replay import journal
-from agnt5.replay.commands import CancelTask, CancelTimer, Command, EmitSignal, RunStep, StartTask, StartTimer
+from agnt5.replay.commands import (
+    CancelStep,
+    CancelTask,
+    CancelTimer,
+    Command,
+    EmitSignal,
+    RunStep,
+    StartTask,
+    StartTimer,
+)
 from agnt5.replay.events import (
     Event,
     RunStarted,
@@ -29,7 +38,6 @@ from agnt5.replay.events import (
     SignalRefused,
     StepCompleted,
     StepFailed,
-    TimerFired,
 )
 from agnt5.replay.machine import Machine
 from agnt5.replay.outcomes import Cancelled, Completed, ContinuedAsNew, Failed, Outcome
@@ -53,7 +61,6 @@ class LiveWorkflow(LiveRun):
         assert isinstance(first, RunStarted)
         self.started = first
         self._steps: dict[int, asyncio.Task[None]] = {}
-        self._timers: set[int] = set()
         self._outcome: Outcome | None = None
         self._begin(events)
 
@@ -69,9 +76,6 @@ class LiveWorkflow(LiveRun):
             return await self.handler.fn(ctx, **kwargs)
 
     def apply(self, events: list[Event]) -> None:
-        for event in events:
-            if type(event) is TimerFired:
-                self._timers.discard(event.seq)
         self.touch()
         self._activate(events)
 
@@ -98,12 +102,10 @@ class LiveWorkflow(LiveRun):
                 self.host.spawn(self._end(commands), self)
 
     def _resume(self) -> None:
-        """Take up what the journal left open (rule R4): signals to deliver, timers that are ours to clear."""
+        """Take up what the journal left open (rule R4): signals to deliver."""
         for command in self.machine.open_commands():
             if isinstance(command, EmitSignal):
                 self._emit(command)
-            elif isinstance(command, StartTimer):
-                self._timers.add(command.seq)
 
     # ---- commands
 
@@ -114,7 +116,9 @@ class LiveWorkflow(LiveRun):
             self.host.spawn(self.fail(error), self)
             return
         for command in commands:
-            if isinstance(command, RunStep):
+            if isinstance(command, CancelStep) and (step := self._steps.pop(command.seq, None)):
+                step.cancel()
+            elif isinstance(command, RunStep):
                 self._steps[command.seq] = self.host.spawn(self._step(command), self)
         self.note(RunStatus.RUNNING if self._steps else RunStatus.WAITING, batch, after)
 
@@ -130,10 +134,8 @@ class LiveWorkflow(LiveRun):
                     batch.children.append(new_child(self, command, self.started))
                 case StartTimer():
                     batch.timers.append((command.seq, command.due_ms))
-                    self._timers.add(command.seq)
                 case CancelTimer():
                     batch.untimers.append(command.seq)
-                    self._timers.discard(command.seq)
                 case CancelTask():
                     batch.cancels.append((command.id, b'"its parent asked for it"'))
                 case EmitSignal():
@@ -211,7 +213,6 @@ class LiveWorkflow(LiveRun):
         self.machine.close()
         entries = await self.host.store.entries(self.run_id, 0)
         self._inbox.clear()
-        self._timers.clear()
         self.begin(entries)
 
     def _try_renew(self) -> Awaitable[Applied | More]:
@@ -237,6 +238,3 @@ class LiveWorkflow(LiveRun):
         for step in self._steps.values():
             step.cancel()
         self.machine.close()
-
-    def open_timers(self) -> list[int]:
-        return list(self._timers)

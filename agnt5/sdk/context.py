@@ -102,7 +102,7 @@ class Context:
         Raises `InvalidInputError` for arguments that the handler does not take.
         """
         call = call_of(fn, args, kwargs, check=self._checks_types)
-        ref = self._commands("spawn").start_task(call.handler, call.input, key=key)
+        ref = self._commands("spawn").start_task(call.handler, call.data(), key=key)
         return SpawnHandle(self._port, ref, coerce=call.coerce, waits_for=self._waits_for)
 
     def step(self, name: str, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> StepResult:
@@ -307,7 +307,7 @@ class WorkflowContext(Context):
             given = tuple(one for one in (handler_name, input) if one is not ...)
             call = call_of(service_name, given + args, kwargs, check=False)
         options = call_options(timeout=timeout, retries=retries, priority=priority)
-        ref = self._port.start_task(call.handler, call.input, key=key, options=options)
+        ref = self._port.start_task(call.handler, call.data(), key=key, options=options)
         return TaskHandle(self._port, ref, coerce=call.coerce, default=default)
 
     def continue_as_new(self, *args: Any, **kwargs: Any) -> NoReturn:

@@ -10,6 +10,7 @@ from datetime import timedelta
 from types import CodeType, FunctionType
 from typing import Any
 
+from agnt5 import codec
 from agnt5.contracts.errors import InvalidInputError
 from agnt5.registry import Handler
 from agnt5.retry import RetryPolicy
@@ -26,6 +27,13 @@ class Call:
     handler: str
     input: Any
     callee: Handler | None
+
+    def data(self) -> Any:
+        """The input as it is now, in its JSON form: what the caller changes in it later does not reach the child.
+
+        Raises `SerializationError` that says which part has no JSON form.
+        """
+        return codec.loads(codec.dumps(self.input, what=f"input of {self.handler}"))
 
     @property
     def coerce(self) -> Callable[[Any], Any] | None:

@@ -37,6 +37,7 @@ async def open_store(settings: Settings, *, name: str, patience_s: float | None 
         shards=settings.shards,
         retention_ms=settings.retention_ms,
         journal_limit=settings.journal_limit_events,
+        max_host_losses=settings.max_host_losses,
     )
 
 

@@ -43,9 +43,6 @@ from agnt5.store.scripts import script
 PAGE = 500
 """Journal entries per read: 10,000 in one LRANGE would hold the server for 29 ms."""
 
-POISON = 3
-"""Hosts that one activation may kill before its run fails."""
-
 Arg = str | bytes | int
 
 
@@ -81,11 +78,14 @@ class Batch:
 class Store:
     """The one door to durable state. Belongs to one event loop, as its link does."""
 
-    def __init__(self, link: Link, *, shards: int, retention_ms: int, journal_limit: int = 10_000) -> None:
+    def __init__(
+        self, link: Link, *, shards: int, retention_ms: int, journal_limit: int = 10_000, max_host_losses: int = 3
+    ) -> None:
         self.link = link
         self.shards = shards
         self.retention_ms = retention_ms
         self.journal_limit = journal_limit
+        self.max_host_losses = max_host_losses
         self._prefixes = [keys.prefix(shard) for shard in range(shards)]
 
     def prefix(self, run_id: str) -> str:
@@ -174,17 +174,13 @@ class Store:
         return _applied(self._fenced("append", own, *args, self.retention_ms), own.run_id)
 
     def finish(
-        self, own: Ownership, status: Literal["completed", "failed", "timeout", "cancelled"], payload: bytes,
-        timers: Sequence[int] = (),  # noqa: ARG002 - callers may drop it
-    ) -> Awaitable[Applied]:  # fmt: skip
+        self, own: Ownership, status: Literal["completed", "failed", "timeout", "cancelled"], payload: bytes
+    ) -> Awaitable[Applied]:
         """End a run with the JSON of its result, error or reason. Its timers end with it (the store knows them)."""
         reply = self._fenced("finish", own, own.host, status, payload, self.retention_ms)
         return _finished(reply, own.run_id)
 
-    def retry(
-        self, own: Ownership, *, attempt: int, error: bytes, delay_ms: int,
-        timers: Sequence[int] = (),  # noqa: ARG002 - callers may drop it
-    ) -> Awaitable[list[Dispatch]]:  # fmt: skip
+    def retry(self, own: Ownership, *, attempt: int, error: bytes, delay_ms: int) -> Awaitable[list[Dispatch]]:
         """Record a failed attempt and give the run back until its next one is due; its timers are taken back."""
         reply = self._fenced("retry", own, attempt, error, delay_ms)
         return _retried(reply, own.run_id)
@@ -215,7 +211,7 @@ class Store:
 
     def reap(self, shard: int, host: str, *, limit: int, error: bytes) -> Awaitable[tuple[int, int, list[Dispatch]]]:
         """Queue up to `limit` runs of a dead host: how many, how many are left, the messages to send."""
-        args: tuple[Arg, ...] = (host, limit, POISON, error, self.retention_ms)
+        args: tuple[Arg, ...] = (host, limit, self.max_host_losses, error, self.retention_ms)
         return _reaped(self.link.script(script("reap"), self._prefixes[shard], args))
 
     def requeue(
