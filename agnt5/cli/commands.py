@@ -12,7 +12,7 @@ from importlib.metadata import version as version_of
 from agnt5.cli.output import cut, hint, line, print_json
 from agnt5.cli.place import chosen_url
 from agnt5.cli.show import print_run, print_runs
-from agnt5.cli.values import pairs, read_input, read_json
+from agnt5.cli.values import pairs, read_input, read_json, text_parameters
 from agnt5.client import Client
 from agnt5.client.runs import RunState
 from agnt5.client.timeline import collapse, timeline
@@ -29,8 +29,9 @@ def start(
     headers: Sequence[str],
 ) -> None:  # fmt: skip
     """`agnt5 start`."""
-    value, given = read_input(words), pairs(headers, json_values=False)
+    given = pairs(headers)
     with _client(url) as client:
+        value = read_input(words, lambda: text_parameters(client.handlers().get(handler)))
         run = client.start(handler, value, id=run_id, headers=given)
         if not wait:
             sys.stdout.write(f"{run.id}\n")

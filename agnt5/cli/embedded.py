@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from agnt5.contracts.errors import ConfigurationError
 
 DEFAULT_PORT = 6379
+_PID = "valkey.pid"
 SETTINGS = {"appendonly": "yes", "appendfsync": "everysec", "save": "", "maxmemory-policy": "noeviction"}
 
 
@@ -40,17 +42,33 @@ class Embedded:
                 f" AGNT5_REDIS_URL=redis://127.0.0.1:{port}/0"
             )
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._refuse_second()
         try:
             # Ctrl-C reaches a terminal's whole process group; the server must outlive the worker's shutdown, and
             # a blocked signal stays blocked in what is started now
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-            self._server = server_type(port=port, data_dir=self.folder, persist=True, config=dict(SETTINGS))
+            self._server = server_type(port=port, data_dir=self.folder, persist=True, config=self._config())
             self._server.start(timeout=30.0)
         except Exception as error:
             raise ConfigurationError(f"the embedded Valkey does not start in {self.folder}: {error}") from error
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         self._port = port
+
+    def _config(self) -> dict[str, str]:
+        return {**SETTINGS, "pidfile": str(self.folder.resolve() / _PID)}
+
+    def _refuse_second(self) -> None:
+        """Two servers on one append-only file would spoil it; one outlives an `agnt5 dev` that was killed."""
+        try:
+            pid = int((self.folder / _PID).read_text("utf-8"))
+            os.kill(pid, 0)
+        except (OSError, ValueError):
+            return
+        raise ConfigurationError(
+            f"process {pid} serves {self.folder} already: is another agnt5 dev running there? If it was killed, end"
+            f" what it left with `kill {pid}`"
+        )
 
     def stop(self) -> None:
         """End it in order: what it acknowledged is on disk."""

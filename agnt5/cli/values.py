@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 import typer
 
+Texts = Callable[[], Container[str]]
+"""Which keys take plain text; asked only when it matters."""
 
-def read_input(words: Sequence[str]) -> Any:
-    """One JSON value, `-` for JSON on standard input, or `key=value` pairs whose values are JSON or plain text."""
+
+def read_input(words: Sequence[str], texts: Texts) -> Any:
+    """One JSON value, `-` for JSON on standard input, or `key=value` pairs.
+
+    A value is JSON where it can be read as such, except for keys in `texts()`: `order_id=17` is text if that is what
+    the handler takes.
+    """
     if not words:
         return None
     if list(words) == ["-"]:
         return _json(sys.stdin.read(), "standard input")
     if len(words) == 1 and ("=" not in words[0] or words[0].lstrip()[:1] in {"{", "[", '"'}):
         return _json(words[0], "INPUT")
-    return pairs(words, json_values=True)
+    given = pairs(words)
+    plain = texts()
+    return {key: value if key in plain else _loose(value) for key, value in given.items()}
 
 
 def read_json(text: str | None, what: str) -> Any:
@@ -28,15 +37,27 @@ def read_json(text: str | None, what: str) -> Any:
     return _json(text, what) if text.lstrip()[:1] in {"{", "[", '"'} else _loose(text)
 
 
-def pairs(words: Sequence[str], *, json_values: bool) -> dict[str, Any]:
+def pairs(words: Sequence[str]) -> dict[str, str]:
     """`key=value` words as a dict."""
-    found: dict[str, Any] = {}
+    found: dict[str, str] = {}
     for word in words:
         key, equals, value = word.partition("=")
         if not equals or not key:
             raise typer.BadParameter(f"{word!r}: expected key=value, or one JSON value for the whole input")
-        found[key] = _loose(value) if json_values else value
+        found[key] = value
     return found
+
+
+def text_parameters(described: Mapping[str, Any] | None) -> frozenset[str]:
+    """The parameters of a handler, as it was announced, that take text."""
+    if described is None:
+        return frozenset()
+    return frozenset(p["name"] for p in described["parameters"] if _is_text(p.get("schema", {})))
+
+
+def _is_text(schema: Mapping[str, Any]) -> bool:
+    choices = [one for one in schema.get("anyOf", [schema]) if one.get("type") != "null"]
+    return bool(choices) and all(one.get("type") == "string" for one in choices)
 
 
 def _loose(text: str) -> Any:

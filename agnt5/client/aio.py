@@ -10,6 +10,7 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
 
+from agnt5 import codec
 from agnt5.client.announced import check_announced
 from agnt5.client.runs import RunState, outcome_of, state_of
 from agnt5.client.waiting import Waits
@@ -166,8 +167,10 @@ class AsyncClient:
         if ids is not None and len(ids) != len(inputs):
             raise InvalidInputError(f"start_many: {len(inputs)} inputs and {len(ids)} ids; one id for each is needed")
         known = None
+        what, limit = f"input of {_address(handler)}", self.settings.payload_limit
         for value in inputs:
             known = await self._check(handler, value)
+            codec.dumps(value, what=what, limit=limit)
         requests = [
             self._request(handler, value, ids[at] if ids is not None else None, headers, priority, None)
             for at, value in enumerate(inputs)
@@ -182,13 +185,17 @@ class AsyncClient:
         self, handler: HandlerLike, value: Any, run_id: str | None, headers: Mapping[str, str] | None,
         priority: int | None, run_timeout: float | timedelta | None,
     ) -> StartRequest:  # fmt: skip
+        address = _address(handler)
+        # a handler that this process does not have: its author's choices are known by what workers announced
+        options: dict[str, Any] = self._announced.get(address, {}).get("options", {})
+        run_timeout_ms = to_ms(run_timeout, "run_timeout")
         return StartRequest(
             new_run_id() if run_id is None else check_id(run_id),
-            _address(handler),
+            address,
             value,
             headers=_headers(headers),
-            priority=priority,
-            run_timeout_ms=to_ms(run_timeout, "run_timeout"),
+            priority=options.get("priority") if priority is None else priority,
+            run_timeout_ms=options.get("run_timeout_ms") if run_timeout_ms is None else run_timeout_ms,
         )
 
     async def _check(self, handler: HandlerLike, value: Any) -> Handler | None:
@@ -209,6 +216,11 @@ class AsyncClient:
         store, _, _ = await self._open()
         flat = await store.link.call("HGETALL", keys.handlers())
         self._announced = {name.decode(): json.loads(text) for name, text in zip(flat[::2], flat[1::2], strict=True)}
+
+    async def handlers(self) -> dict[str, dict[str, Any]]:
+        """What workers have announced: address -> `{kind, doc, parameters: [{name, required, schema}], ...}`."""
+        await self._learn()
+        return dict(self._announced)
 
     # ---- reading
 

@@ -30,7 +30,7 @@ async def examine(
 
     Runs move while they are read, so what looks wrong is read a second time, `settle_s` seconds later, and only
     what has not changed in between is told. With `processes=False` only the store's own keys are judged, and every
-    owner counts as alive. Takes the whole store in pages: about a second for 10,000 runs.
+    owner counts as alive. Takes the whole store in pages: about two seconds for 10,000 runs.
     """
     settings = settings or Settings(shards=store.shards, retention_ms=store.retention_ms)
     first = _judge(await survey(store), settings, processes=processes)

@@ -15,6 +15,8 @@ from agnt5.store import keys
 from agnt5.store.store import Store
 
 SCAN_COUNT = 1000
+_HEAD = 200
+"""Bytes of a journal's last entry that are kept: its name is among them."""
 PAGE = 200
 
 _KEY = re.compile(r"agnt5:\{s(\d+)\}:(.*)", re.DOTALL)
@@ -144,19 +146,18 @@ async def _zset(store: Store, key: str) -> dict[str, float]:
 async def _runs(store: Store, shard: Shard) -> None:
     prefix, call = keys.prefix(shard.number), store.link.call
     for page in pages(list(shard.named("run:"))):
-        asked = [
-            asyncio.gather(
-                call("HGETALL", f"{prefix}run:{run_id}"),
-                call("LLEN", f"{prefix}log:{run_id}"),
-                call("LINDEX", f"{prefix}log:{run_id}", -1),
-                *(call("PTTL", f"{prefix}{kind}:{run_id}") for kind in ("run", "log", "ops")),
-            )
-            for run_id in page
-        ]
-        for run_id, (record, length, last, run, log, ops) in zip(page, await asyncio.gather(*asked), strict=True):
+        asked: list[tuple[str, list[str], list[asyncio.Future[Any]]]] = []
+        for run_id in page:
+            log = f"{prefix}log:{run_id}"
+            kinds = [kind for kind in ("run", "log", "ops") if f"{kind}:{run_id}" in shard.names]
+            replies = [call("HGETALL", f"{prefix}run:{run_id}"), call("LLEN", log), call("LINDEX", log, -1)]
+            replies += [call("PTTL", f"{prefix}{kind}:{run_id}") for kind in kinds]
+            asked.append((run_id, kinds, replies))
+        for run_id, kinds, replies in asked:  # all are on the wire: one after the other costs no time
+            record, length, last, *ttls = [await reply for reply in replies]
             if record:
-                ttl = {"run": run, "log": log, "ops": ops}
-                shard.runs[run_id] = Seen(run_id, _flat(record), ttl, length, last or b"")
+                ttl = dict(zip(kinds, ttls, strict=True))
+                shard.runs[run_id] = Seen(run_id, _slim(_flat(record)), ttl, length, (last or b"")[:_HEAD])
 
 
 async def _journals(store: Store, shard: Shard) -> None:
@@ -201,6 +202,13 @@ def pages(items: Sequence[T] | Iterable[T]) -> Iterator[list[T]]:
     rest = iter(items)
     while page := list(islice(rest, PAGE)):
         yield page
+
+
+def _slim(fields: dict[str, str]) -> dict[str, str]:
+    """Of an ended run only what is judged: there may be millions."""
+    if fields.get("status") not in _ENDED:
+        return fields
+    return {name: fields[name] for name in ("status", "ended", "host", "epoch", "parent") if name in fields}
 
 
 def _flat(reply: list[Any]) -> dict[str, str]:

@@ -160,6 +160,7 @@ class Client:
     start = _run_giver(AsyncClient.start)
     start_many = _runs_giver(AsyncClient.start_many)
     get = _run_giver(AsyncClient.get)
+    handlers = _client_method(AsyncClient.handlers)
     state = _client_method(AsyncClient.state)
     states = _client_method(AsyncClient.states)
     history = _client_method(AsyncClient.history)

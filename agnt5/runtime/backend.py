@@ -63,8 +63,12 @@ class RunBackend(RedisBackend):  # type: ignore[misc]  # Celery is untyped
     def store_result(
         self, task_id: str, result: Any, state: str, traceback: Any = None, request: Any = None, **kwargs: Any
     ) -> Any:
-        """Store a plain task's result; a run's is in its record already."""
-        if request is not None and request.task in self.app.agnt5.registry:
+        """Store a plain task's result; a run's is in its record already.
+
+        A worker that lacks a task says so without its name: that is no failure of a run, which waits for one that has it.
+        """
+        task = getattr(request, "task", None)
+        if task in self.app.agnt5.registry or (task is None and self.run_status(task_id) is not None):
             return result
         return super().store_result(task_id, result, state, traceback, request, **kwargs)
 

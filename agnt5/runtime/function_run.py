@@ -232,19 +232,8 @@ class LiveFunction(LiveRun):
             raise
         event = StepCompleted(seq=seq, name=name, result=value)
         body = encode_checked(event, value, f"result of step {name!r}", self.host.settings.payload_limit)
-        await self._recorded(Batch(bodies=[body]))
+        await self.write(Batch(bodies=[body]))
         return codec.loads(body).get("result")
-
-    def _recorded(self, batch: Batch) -> asyncio.Future[None]:
-        """A future that is done when the batch is in the journal."""
-        future: asyncio.Future[None] = self.host.loop.create_future()
-
-        def told() -> None:
-            if not future.done():
-                future.set_result(None)
-
-        self.append(batch, then=told)
-        return future
 
     def start_task(
         self,
@@ -306,13 +295,13 @@ class LiveFunction(LiveRun):
         if not emitted:
             event = SignalEmitted(seq=seq, name=name, target=target, payload=payload)
             body = encode_checked(event, payload, f"payload of signal {name!r}", self.host.settings.payload_limit)
-            await self._recorded(Batch(bodies=[body]))
+            await self.write(Batch(bodies=[body]))
         answer: Event = SignalDelivered(seq=seq)
         failure: Agnt5Error | None = None
         try:
             await self.host.signal(target, name, payload, operation=f"{self.run_id}#{seq}")
         except (RunNotFoundError, RunEndedError) as error:
             failure, answer = error, SignalRefused(seq=seq, error=error_data(error))
-        await self._recorded(Batch(bodies=[journal.encode(answer)]))
+        await self.write(Batch(bodies=[journal.encode(answer)]))
         if failure is not None:
             raise failure

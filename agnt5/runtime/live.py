@@ -6,6 +6,7 @@ the journal. They are applied strictly in journal order, each once, whichever wa
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable
@@ -174,6 +175,18 @@ class LiveRun:
         pending = self.host.store.append(self.own, batch, status=status or "")
         self._writing += 1
         self.host.spawn(self._appended(pending, batch, then, heard=heard), self)
+
+    async def write(self, batch: Batch, *, heard: bool = False) -> None:
+        """Put a batch on the wire now, and return when it is in the journal: `append` without a task of its own."""
+        if self.ended:
+            raise asyncio.CancelledError
+        pending = self.host.store.append(self.own, batch)
+        self._writing += 1
+        try:
+            await self._appended(pending, batch, None, heard=heard)
+        except Agnt5Error as error:
+            self.went_wrong(error)
+            raise asyncio.CancelledError from error  # the code that waits for it is of no use any more
 
     async def _appended(
         self, pending: Awaitable[Applied], batch: Batch, then: Callable[[], None] | None, *, heard: bool

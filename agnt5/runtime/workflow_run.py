@@ -155,7 +155,7 @@ class LiveWorkflow(LiveRun):
         except Exception as error:  # noqa: BLE001 - recorded, and raised where the workflow awaits it
             body = journal.encode(StepFailed(seq=seq, name=name, error=error_data(error, where=what)))
         self._steps.pop(seq, None)
-        self.append(Batch(bodies=[body]), heard=True)
+        await self.write(Batch(bodies=[body]), heard=True)
 
     def _emit_all(self, commands: list[EmitSignal]) -> None:
         for command in commands:
@@ -178,12 +178,15 @@ class LiveWorkflow(LiveRun):
 
     async def _end(self, commands: tuple[Command, ...]) -> None:
         try:
-            batch, after = self._batch(commands)
+            batch, _ = self._batch(commands)
         except Agnt5Error as error:  # the input of a task that nobody awaits
             await self.fail(error)
             return
         if batch:
-            self.append(batch, then=after)
+            self.append(batch)
+        for command in commands:
+            if isinstance(command, EmitSignal):  # nobody waits for it, and an ended run delivers nothing
+                await self._deliver(command)
         for step in self._steps.values():
             step.cancel()
         match self._outcome:

@@ -10,6 +10,7 @@ from agnt5.contracts.settings import Settings
 from agnt5.store import keys
 from agnt5.store.link import Link
 from agnt5.store.store import Store
+from agnt5.store.wire import Address
 
 logger = logging.getLogger("agnt5.store")
 
@@ -38,7 +39,13 @@ async def open_store(settings: Settings, *, name: str, patience_s: float | None 
         retention_ms=settings.retention_ms,
         journal_limit=settings.journal_limit_events,
         max_host_losses=settings.max_host_losses,
+        posts=_is_broker(link, settings),
     )
+
+
+def _is_broker(link: Link, settings: Settings) -> bool:
+    url = settings.broker_url or settings.redis_url
+    return url.partition("://")[0] in {"redis", "rediss"} and Address(url, "").place == link.address.place
 
 
 async def check_server(link: Link) -> None:

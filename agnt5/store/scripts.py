@@ -18,13 +18,18 @@ class Script:
 
 
 @cache
-def script(name: str) -> Script:
-    """Read `lua/<name>.lua` once, with the parts of `lua/lib/` that its header names behind `Uses:`."""
+def script(name: str, *, posts: bool = False) -> Script:
+    """Read `lua/<name>.lua` once, with the parts of `lua/lib/` that its header names behind `Uses:`.
+
+    `posts`: the version that sends Celery's messages itself.
+    """
     folder = resources.files(__package__) / "lua"
     shebang, _, body = (folder / f"{name}.lua").read_text("utf-8").partition("\n")
     parts = body.partition("-- Uses: ")[2].partition("\n")[0].split()
     used = [(folder / "lib" / f"{part}.lua").read_text("utf-8") for part in parts]
     source = "\n".join([shebang, *used, body])
+    if posts:
+        source = source.replace("local POSTS = false", "local POSTS = true")
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 
 

@@ -76,16 +76,22 @@ class Batch:
 
 
 class Store:
-    """The one door to durable state. Belongs to one event loop, as its link does."""
+    """The one door to durable state. Belongs to one event loop, as its link does.
+
+    `posts`: Celery's broker is this very database, so that scripts send the messages of the runs that they queue;
+    else the verbs give them to the caller (`out`).
+    """
 
     def __init__(
-        self, link: Link, *, shards: int, retention_ms: int, journal_limit: int = 10_000, max_host_losses: int = 3
-    ) -> None:
+        self, link: Link, *, shards: int, retention_ms: int, journal_limit: int = 10_000, max_host_losses: int = 3,
+        posts: bool = False,
+    ) -> None:  # fmt: skip
         self.link = link
         self.shards = shards
         self.retention_ms = retention_ms
         self.journal_limit = journal_limit
         self.max_host_losses = max_host_losses
+        self.posts = posts
         self._prefixes = [keys.prefix(shard) for shard in range(shards)]
 
     def prefix(self, run_id: str) -> str:
@@ -93,7 +99,7 @@ class Store:
         return self._prefixes[shard_of(run_id, self.shards)]
 
     def _run(self, name: str, run_id: str, *args: Arg) -> Awaitable[list[Any]]:
-        return self.link.script(script(name), self.prefix(run_id), (run_id, *args))
+        return self.link.script(script(name, posts=self.posts), self.prefix(run_id), (run_id, *args))
 
     def _fenced(self, name: str, own: Ownership, *args: Arg) -> Awaitable[list[Any]]:
         return self._counted(own, self._run(name, own.run_id, own.epoch, own.next_op(), *args))
@@ -207,19 +213,19 @@ class Store:
     def fire(self, shard: int, *, limit: int, timeout_error: bytes) -> Awaitable[Fired]:
         """Deliver a shard's due timers."""
         args: tuple[Arg, ...] = (limit, self.retention_ms, timeout_error)
-        return _fired(self.link.script(script("fire"), self._prefixes[shard], args))
+        return _fired(self.link.script(script("fire", posts=self.posts), self._prefixes[shard], args))
 
     def reap(self, shard: int, host: str, *, limit: int, error: bytes) -> Awaitable[tuple[int, int, list[Dispatch]]]:
         """Queue up to `limit` runs of a dead host: how many, how many are left, the messages to send."""
         args: tuple[Arg, ...] = (host, limit, self.max_host_losses, error, self.retention_ms)
-        return _reaped(self.link.script(script("reap"), self._prefixes[shard], args))
+        return _reaped(self.link.script(script("reap", posts=self.posts), self._prefixes[shard], args))
 
     def requeue(
         self, shard: int, slot: str, *, before_ms: int, slack_ms: int, limit: int, probe: bool
     ) -> Awaitable[tuple[int, int | None, list[Dispatch]]]:
         """Ask again for overtaken runs' messages: how many, the oldest's time of queueing, the messages."""
         args: tuple[Arg, ...] = (slot, before_ms, slack_ms, limit, int(probe))
-        return _requeued(self.link.script(script("requeue"), self._prefixes[shard], args))
+        return _requeued(self.link.script(script("requeue", posts=self.posts), self._prefixes[shard], args))
 
     def heart(self, host: str) -> Awaitable[tuple[bool, int]]:
         """Renew a host's liveness: whether it had been unlisted, and the store's time in ms."""

@@ -15,10 +15,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-
-from agnt5 import Context, TaskFailedError
 from support.cluster import Cluster
 from support.waiting import until_sync
+
+from agnt5 import Context, TaskFailedError
 
 HERE = Path(__file__).parent
 TEXT = (HERE / "context-api.md").read_text()
@@ -210,10 +210,10 @@ def test_timers_wait_for_a_delay_then_for_seconds_then_for_midnight(cluster):
     run = cluster.client.start("documented.scheduled_job")
     assert 0 <= cluster.one_timer(run.id) - began_ms - 5000 < 3000
     cluster.hurry(run.id)
-    until_sync(lambda: _names(cluster, run) == {"t|%s|0.2" % run.id}, 20.0)
+    until_sync(lambda: _names(cluster, run) == {f"t|{run.id}|0.2"}, 20.0)
     assert 0 <= cluster.one_timer(run.id) - began_ms - 30_000 < 10_000
     cluster.hurry(run.id)
-    until_sync(lambda: _names(cluster, run) == {"t|%s|0.3" % run.id}, 20.0)
+    until_sync(lambda: _names(cluster, run) == {f"t|{run.id}|0.3"}, 20.0)
     at = datetime.fromtimestamp(cluster.one_timer(run.id) / 1000, UTC)
     today = datetime.fromtimestamp(began_ms / 1000, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     assert at == today + timedelta(days=1)

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.cluster import Cluster, Node, pytest_runtest_makereport
 
 from agnt5 import Client
-from support.cluster import Cluster, Node, pytest_runtest_makereport
 
 __all__ = ["pytest_runtest_makereport"]
 

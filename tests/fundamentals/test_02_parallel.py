@@ -38,9 +38,7 @@ async def twice(ctx: Context) -> int:
 
 @workflow
 async def with_errors(ctx: Context) -> list:
-    results = await ctx.parallel(
-        ctx.task(square, number=2), ctx.task(square, number=-1), return_exceptions=True
-    )
+    results = await ctx.parallel(ctx.task(square, number=2), ctx.task(square, number=-1), return_exceptions=True)
     return [str(result) if isinstance(result, TaskFailedError) else result for result in results]
 
 

@@ -2,9 +2,10 @@
 
 import asyncio
 
-from agnt5 import Client, Context, function, workflow
 from support.cluster import Node, note, noted
 from support.waiting import until_sync
+
+from agnt5 import Client, Context, function, workflow
 
 
 @function

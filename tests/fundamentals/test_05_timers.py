@@ -3,8 +3,9 @@
 import asyncio
 from datetime import timedelta
 
-from agnt5 import Client, Context, function, workflow
 from support.cluster import Cluster
+
+from agnt5 import Client, Context, function, workflow
 
 
 @workflow

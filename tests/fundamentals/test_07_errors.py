@@ -1,6 +1,10 @@
 """Lesson 7. Errors travel as data, with their own type, message and traceback, over any number of runs."""
 
+import os
+from pathlib import Path
+
 import pytest
+from support.cluster import Cluster, note
 
 from agnt5 import Client, Context, StepFailedError, TaskFailedError, function, workflow
 
@@ -63,7 +67,7 @@ def test_a_workflow_can_handle_a_failed_step(client: Client):
     assert client.start(careful).result(timeout=20) == "ZeroDivisionError"
 
 
-def test_a_failed_run_can_be_opened_again(client: Client, cluster):
+def test_a_failed_run_can_be_opened_again(client: Client, cluster: Cluster):
     run = client.start(repairable)
     with pytest.raises(TaskFailedError, match="shop is closed"):
         run.result(timeout=20)
@@ -80,17 +84,12 @@ async def repairable(ctx: Context) -> list[str]:
 
 @function
 async def count(ctx: Context) -> str:
-    from support.cluster import note
-
     note("counts")
     return "counted once"
 
 
 @function(retries=1)
 async def sell(ctx: Context) -> str:
-    import os
-    from pathlib import Path
-
     if not (Path(os.environ["AGNT5_TEST_NOTES"]) / "shop-is-open").exists():
         raise RuntimeError("the shop is closed")
     return "sold"

@@ -3,9 +3,9 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from support.cluster import Cluster, note
 
 from agnt5 import Client, Context, DuplicateRunError, function
-from support.cluster import Cluster, note
 
 
 @function

@@ -3,10 +3,10 @@
 import asyncio
 
 import pytest
-
-from agnt5 import Client, Context, RunCancelledError, function, workflow
 from support.cluster import Cluster, note
 from support.waiting import until_sync
+
+from agnt5 import Client, Context, RunCancelledError, function, workflow
 
 
 @function

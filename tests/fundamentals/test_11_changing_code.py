@@ -1,9 +1,8 @@
-"""Lesson 11. Code changes while runs are open. `ctx.patched` keeps old runs on their path, new ones take the new one."""
+"""Lesson 11. Code changes while runs are open. `ctx.patched` keeps old runs on their path; new ones take the new."""
 
 from collections.abc import Iterator
 
 import pytest
-
 from support.cluster import Cluster
 from support.waiting import until_sync
 

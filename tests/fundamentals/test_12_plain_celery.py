@@ -5,11 +5,11 @@ import asyncio
 import pytest
 from celery import Celery
 from celery.exceptions import TaskRevokedError
+from support.cluster import Cluster, note
+from support.waiting import until_sync
 
 from agnt5 import Client, Context, RunCancelledError, TaskFailedError, function, workflow
 from agnt5.app import create_app
-from support.cluster import Cluster, note
-from support.waiting import until_sync
 
 
 @function(service="sums", retries=1)

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from agnt5 import Context, workflow
 from support.cluster import Cluster, note
 from support.waiting import until_sync
+
+from agnt5 import Context, workflow
 
 
 @workflow(cron="* * * * * *", overlap="allow", input={"kind": "short"})

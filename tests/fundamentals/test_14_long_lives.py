@@ -13,7 +13,7 @@ async def counter(ctx: Context, total: int = 0) -> int:
         if number == 0:
             return total
         total += number
-    ctx.continue_as_new(total=total)
+    return ctx.continue_as_new(total=total)
 
 
 @workflow

@@ -8,8 +8,9 @@ import sys
 import time
 from pathlib import Path
 
-from agnt5 import BackoffPolicy, Context, RetryPolicy, function, workflow
 from support.cluster import note, noted
+
+from agnt5 import BackoffPolicy, Context, RetryPolicy, function, workflow
 
 SOON = RetryPolicy(max_attempts=4, initial_interval=0.05, backoff=BackoffPolicy("constant"))
 
@@ -179,6 +180,19 @@ async def family(ctx: Context) -> None:
     await ctx.parallel(ctx.task(patient, name="never"), ctx.task(waiter), ctx.task(sleeper, ms=3_600_000))
 
 
+@workflow
+async def spawning_workflow(ctx: Context) -> None:
+    ctx.spawn(patient, name="never")
+    ctx.spawn(waiter)
+    await ctx.signal("never")
+
+
+@function
+async def spawning_function(ctx: Context) -> None:
+    ctx.spawn(patient, name="never")
+    await ctx.spawn(waiter).result()
+
+
 @workflow(run_timeout=1.0)
 async def late_family(ctx: Context) -> None:
     await ctx.parallel(ctx.task(patient, name="never"), ctx.task(waiter))
@@ -199,8 +213,10 @@ async def third_time(ctx: Context) -> int:
 
 @function
 async def parent(ctx: Context, children: int) -> list:
-    handles = [ctx.spawn(third_time if number == 0 else single, **({} if number == 0 else {"number": number}))
-               for number in range(children)]
+    handles = [
+        ctx.spawn(third_time if number == 0 else single, **({} if number == 0 else {"number": number}))
+        for number in range(children)
+    ]
     return [await handle.result() for handle in handles]
 
 
@@ -285,3 +301,41 @@ async def renews_unspeakable(ctx: Context, value: object = None) -> None:
 @workflow
 async def counts_lines(ctx: Context) -> int:
     return await ctx.step("count", lambda: len(noted("travels")))
+
+
+# ---- extremes
+
+
+@function
+async def echo(ctx: Context, value):
+    return value
+
+
+@workflow
+async def echoes(ctx: Context, value):
+    once = await ctx.task(echo, value=value)
+    twice = await ctx.step("again", lambda: once)
+    ctx.continue_as_new(value=twice) if await ctx.signal("go") == "again" else None
+    return twice
+
+
+@workflow
+async def fan_out(ctx: Context, width: int) -> int:
+    return sum(await ctx.parallel(*(ctx.task(same, number=number) for number in range(width))))
+
+
+@workflow
+async def deep(ctx: Context, depth: int) -> int:
+    return 1 + await ctx.task(deep, depth=depth - 1) if depth else 0
+
+
+@workflow
+async def leaves_a_message(ctx: Context, target: str) -> str:
+    message = asyncio.create_task(ctx.signal.emit("go", "from one who left", target_workflow_id=target))
+    await asyncio.sleep(0)
+    return "left" if not message.done() else "stayed"
+
+
+@workflow
+async def spawns_and_leaves(ctx: Context) -> str:
+    return ctx.spawn(patient, name="orphan").id

@@ -55,6 +55,11 @@ async def header(ctx: Context) -> str | None:
     return ctx.headers().get("tenant")
 
 
+@function
+async def kinds(ctx: Context, text: str, number: int, anything=None, maybe: str | None = None) -> list:
+    return [text, number, anything, maybe]
+
+
 @workflow
 async def trip(ctx: Context, to: str) -> dict:
     sums = await ctx.parallel(*(ctx.task(add, a=n) for n in range(8)))
@@ -79,8 +84,10 @@ class Dev:
 
     def start(self, *options: str) -> None:
         self.lines = []
+        port = free_port()
+        self.url = f"redis://127.0.0.1:{port}/0"
         self.process = subprocess.Popen(
-            [*AGNT5, "dev", "-A", "shop", "--port", str(free_port()), *options],
+            [*AGNT5, "dev", "-A", "shop", "--port", str(port), *options],
             cwd=self.folder, env=self.env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             start_new_session=True,
         )  # fmt: skip
@@ -94,25 +101,23 @@ class Dev:
     def count(self, text: str) -> int:
         return sum(text in line for line in list(self.lines))
 
+    def pids(self, name: str) -> list[int]:
+        told = [re.search(rf"celery {name} is process (\d+)", line) for line in list(self.lines)]
+        return [int(found[1]) for found in told if found]
+
     def wait_ready(self, times: int) -> None:
         until_sync(lambda: self.count(" ready.") >= times, 40, lambda: "\n".join(self.lines))
 
     def end(self) -> int:
         if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
+            os.killpg(self.process.pid, signal.SIGINT)  # as a terminal does it: the embedded server gets it too
         return self.process.wait(45)
 
     def __call__(self, *words: str, code: int = 0, **options) -> str:
         done = subprocess.run(
-            [*AGNT5, *words],
-            cwd=self.folder,
-            env=self.env,
-            text=True,
-            capture_output=True,
-            timeout=60,
-            check=False,
+            [*AGNT5, *words], cwd=self.folder, env=self.env, text=True, capture_output=True, timeout=60, check=False,
             **options,
-        )
+        )  # fmt: skip
         assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
         self.err = done.stderr
         assert "\x1b" not in done.stdout + done.stderr
@@ -132,6 +137,12 @@ def test_a_result_is_printed_as_json(dev):
     assert json.loads(dev("start", "shop.add", '{"a": 2}', "-w")) == 3
     assert json.loads(dev("start", "shop.add", "-", "-w", input='{"a": 4}')) == 5
     assert json.loads(dev("start", "shop.header", "-w", "-H", "Tenant=acme")) == "acme"
+
+
+def test_a_value_is_read_as_its_parameter_wants_it(dev):
+    assert json.loads(dev("start", "shop.kinds", "text=17", "number=17", "-w")) == ["17", 17, None, None]
+    words = ("text=true", "number=1", "anything=[1, 2]", "maybe=2")
+    assert json.loads(dev("start", "shop.kinds", *words, "-w")) == ["true", 1, [1, 2], "2"]
 
 
 def test_a_start_prints_the_id_and_nothing_else(dev):
@@ -200,6 +211,7 @@ def test_a_failed_run_shows_its_traceback_and_can_be_retried(dev):
 
 def test_runs_are_listed_whole_and_filtered(dev):
     long_id = "a-very-long-id-" + "x" * 150
+    dev("start", "shop.add", "a=1")
     dev("start", "shop.trip", "to=Oslo", "--id", long_id)
     listed = dev("runs", "list", "--status", "waiting") + dev("runs", "list", "--status", "running")
     until_sync(lambda: long_id in dev("runs", "list", "--status", "waiting"), 15)
@@ -250,11 +262,7 @@ def test_a_changed_source_and_a_killed_worker_start_a_new_one(dev):
     dev.wait_ready(ready + 1)
     assert dev.count("shop.py changed") == 1
     assert json.loads(dev("start", "shop.version", "-w")) == "two"
-    pids = subprocess.run(
-        ["pgrep", "-P", str(dev.process.pid)], capture_output=True, text=True, check=False
-    ).stdout.split()
-    workers = [pid for pid in pids if b"\0worker\0" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-    os.kill(int(workers[0]), signal.SIGKILL)
+    os.kill(dev.pids("worker")[-1], signal.SIGKILL)
     dev.wait_ready(ready + 2)
     assert json.loads(dev("start", "shop.version", "-w")) == "two"
 
@@ -264,14 +272,16 @@ def test_dev_ends_in_order_and_keeps_its_data(tmp_path):
     dev.start("--no-reload")
     dev("start", "shop.trip", "to=Bonn", "--id", "trip-9")
     until_sync(lambda: "waiting" in dev("runs", "show", "trip-9"), 15)
-    children = subprocess.run(
-        ["pgrep", "-P", str(dev.process.pid)], capture_output=True, text=True, check=False
-    ).stdout.split()
-    assert len(children) == 3
+    children = dev.pids("worker") + dev.pids("beat")
+    assert len(children) == 2
     assert dev.end() == 0
     assert dev.count("Warm shutdown") == 1
     assert dev.count("Traceback") == 0, "\n".join(dev.lines)
-    assert not any(Path(f"/proc/{pid}").exists() for pid in children)
+    for pid in children:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+    dev("--redis-url", dev.url, "runs", "list", code=1)
+    assert "no Redis answers" in dev.err
     dev.start("--no-reload")
     try:
         dev("signal", "trip-9", "go", "7")
@@ -286,6 +296,12 @@ def test_dev_says_what_is_missing(tmp_path):
     dev.env["PYTHONPATH"] = str(tmp_path)
     dev("dev", "-A", "shop", code=1)
     assert "pip install 'agnt5-celery[embedded]'" in dev.err
+
+
+def test_a_second_dev_in_one_folder_is_refused(dev):
+    dev("dev", "-A", "shop", "--port", str(free_port()), code=1)
+    assert "another agnt5 dev" in dev.err
+    assert json.loads(dev("start", "shop.add", "a=1", "-w")) == 2
 
 
 def test_dev_says_that_its_port_is_taken(dev, tmp_path, server):

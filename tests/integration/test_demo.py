@@ -37,11 +37,8 @@ def test_the_demo_keeps_its_word(tmp_path):
 def test_the_demo_needs_files(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "agnt5.cli", "demo", str(tmp_path)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
     assert done.returncode == 1
     assert "0 text files" in done.stderr
 

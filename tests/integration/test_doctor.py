@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 from support import runs
+from support.cluster import Cluster
+from support.waiting import until_sync
 
 from agnt5.client import doctor
 from agnt5.client.doctor import Finding, examine, repair
@@ -242,3 +244,35 @@ async def test_two_thousand_runs_take_moments(store):
         await asyncio.gather(*(runs.create(store, f"r{number}") for number in range(at, at + 100)))
     await everything(store)
     assert await errors(store) == []
+
+
+HANDLERS = """
+from agnt5 import Context, workflow
+
+
+@workflow(service="sick")
+async def waits(ctx: Context) -> str:
+    return await ctx.signal("go")
+"""
+
+
+def test_a_dead_worker_is_told_until_another_has_taken_over(tmp_path):
+    (tmp_path / "sick_handlers.py").write_text(HANDLERS)
+    with Cluster(["sick_handlers"], paths=[tmp_path]) as cluster:
+        worker = cluster.worker("w1")
+        cluster.start(worker, cluster.beat())
+        client = cluster.client
+        run = client.start("sick.waits", id="patient")
+        until_sync(lambda: run.state().host, 10)
+        assert client.call(doctor.examine_with) == []
+        worker.kill()
+
+        def told() -> set[str]:
+            return {finding.code for finding in client.call(doctor.examine_with)}
+
+        until_sync(lambda: told() & {"dead-owner", "backlog"}, 15)
+        worker.restart()
+        until_sync(lambda: not told(), 15)
+        run.signal("go", "well")
+        assert run.result(timeout=15) == "well"
+        assert not told()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from agnt5 import RunCancelledError, TaskFailedError
 from support.cluster import Cluster
 from support.waiting import until_sync
+
+from agnt5 import RunCancelledError, TaskFailedError
 
 
 @pytest.fixture(scope="module", params=["agnt5", "threads", "prefork", "solo"])
@@ -20,7 +22,8 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
 
 
 def test_the_pool_is_the_one_that_was_asked_for(cluster: Cluster, request: pytest.FixtureRequest):
-    shown = {"agnt5": "pool", "threads": "thread", "prefork": "prefork", "solo": "solo"}[request.node.callspec.params["cluster"]]
+    asked = request.node.callspec.params["cluster"]
+    shown = {"agnt5": "pool", "threads": "thread", "prefork": "prefork", "solo": "solo"}[asked]
     assert f"concurrency: 1 ({shown})" in cluster.nodes[0].output()
 
 
@@ -77,6 +80,24 @@ def test_a_function_that_runs_is_cancelled(cluster: Cluster):
     cluster.sound()
 
 
+def test_a_plain_celery_program_revokes_a_run(cluster: Cluster):
+    run = cluster.client.start("attacked.waiter")
+    until_sync(lambda: run.status() == "waiting", 20)
+    cluster.celery.control.revoke(run.id, terminate=True)
+    with pytest.raises(RunCancelledError, match="revoked"):
+        run.result(timeout=20)
+
+
+def test_what_a_worker_does_can_be_asked_for(cluster: Cluster):
+    run = cluster.client.start("attacked.patient", {"name": "asked"})
+    until_sync(lambda: any(line.startswith("asked 0") for line in cluster.noted("patients")), 20)
+    if "solo" not in cluster.nodes[0].output():  # a solo worker answers nothing while it works
+        (tasks,) = cluster.celery.control.inspect(timeout=5, limit=1).active().values()
+        assert [task["id"] for task in tasks] == [run.id]
+    (cluster.notes / "asked").touch()
+    assert run.result(timeout=20)["attempt"] == 0
+
+
 def test_a_handler_that_exits_ends_its_run_and_not_its_worker(cluster: Cluster):
     run = cluster.client.start("attacked.exits")
     with pytest.raises(TaskFailedError, match="SystemExit"):
@@ -94,6 +115,31 @@ def test_a_warm_shutdown_ends_the_worker_and_a_restart_goes_on(cluster: Cluster)
     worker.restart()
     assert run.result(timeout=20) == "on"
     cluster.sound()
+
+
+def test_a_killed_child_of_a_prefork_worker_is_made_up_for(cluster: Cluster):
+    if "(prefork)" not in cluster.nodes[0].output():
+        pytest.skip("this pool has no children")
+    run = cluster.client.start("attacked.patient", {"name": "child"})
+    (line,) = until_sync(lambda: [line for line in cluster.noted("patients") if line.startswith("child 0")], 20)
+    child = int(line.split()[2])
+    assert child != cluster.nodes[0].pid
+    os.kill(child, signal.SIGKILL)
+    (cluster.notes / "child").touch()
+    result = run.result(timeout=30)
+    assert (result["attempt"], result["pid"] != child) == (1, True)
+    cluster.sound()
+
+
+def test_children_that_end_after_each_task_hand_on_what_waits():
+    with Cluster(["attacked"], paths=[Path(__file__).parent]) as cluster:
+        options = "--max-tasks-per-child", "1"
+        cluster.start(cluster.worker("w1", *options, pool="prefork", concurrency=2), cluster.beat())
+        run = cluster.client.start("attacked.mixture")
+        parent = cluster.client.start("attacked.grandparent")
+        assert run.result(timeout=60) == [2, 2, 0, 1, 2, 3, 4, "step"]
+        assert parent.result(timeout=60) == [[2, 1], [2]]
+        cluster.sound()
 
 
 def test_a_killed_worker_is_made_up_for(cluster: Cluster):

@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from support.cluster import Cluster, figure
+from support.waiting import until_sync
 
 from agnt5 import RunCancelledError, RunEndedError, RunTimeoutError
-from support.cluster import Cluster
-from support.waiting import until_sync
 
 ENDS = {"RunCompleted", "RunFailed", "RunCancelled"}
 
@@ -62,7 +62,7 @@ def test_of_a_cancel_and_a_completion_one_wins(cluster: Cluster):
     with ThreadPoolExecutor(10) as pool:
         results = list(pool.map(race, runs))
     assert set(results) <= {"arrived", "cancelled"}
-    print({result: results.count(result) for result in set(results)})
+    figure(f"{results.count('arrived')} of {len(results)} arrived")
     for run, result in zip(runs, results, strict=True):
         assert ends(run) == ["RunCompleted" if result == "arrived" else "RunCancelled"]
     cluster.sound()
@@ -79,6 +79,20 @@ def test_the_children_of_a_cancelled_run_end(cluster: Cluster):
         with pytest.raises(RunCancelledError):
             child.result(timeout=20)
     assert cluster.timers(children[2].id) == {}
+    cluster.sound()
+
+
+@pytest.mark.parametrize("parent", ["spawning_workflow", "spawning_function"])
+def test_spawned_children_of_a_cancelled_run_end(cluster: Cluster, parent: str):
+    run = cluster.client.start(f"attacked.{parent}")
+    children = until_sync(lambda: len(found := children_of(cluster, run)) == 2 and found, 20)
+    until_sync(lambda: all(child.status() in {"running", "waiting"} for child in children), 20)
+    run.cancel()
+    with pytest.raises(RunCancelledError):
+        run.result(timeout=20)
+    for child in children:
+        with pytest.raises(RunCancelledError):
+            child.result(timeout=20)
     cluster.sound()
 
 
@@ -126,6 +140,7 @@ def test_a_signal_with_an_operation_id_comes_once_however_often_it_is_sent(clust
         cluster.client.signal(run.id, "item", "first", operation="op-1")
     cluster.client.signal(run.id, "item", "second", operation="op-2")
     assert run.result(timeout=20) == ["first", "second"]
+    assert sum(type(event).__name__ == "SignalReceived" for event in run.history()) == 2
 
 
 def test_fifty_retries_of_a_failed_run_open_it_once(cluster: Cluster):

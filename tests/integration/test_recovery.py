@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from support.cluster import Cluster, Node, figure
+from support.waiting import until_sync
 
 from agnt5 import RunFailedError, WorkerLostError
-from support.cluster import Cluster, Node
-from support.waiting import until_sync
 
 HERE = Path(__file__).parent
 
@@ -67,7 +67,7 @@ def supervised(node: Node) -> Iterator[list[float]]:
 def took(since_s: float, what: str) -> float:
     """Print how long something took, for the record."""
     took_s = time.monotonic() - since_s
-    print(f"{what}: {took_s:.2f} s")
+    figure(f"{what}: {took_s:.2f} s")
     return took_s
 
 

@@ -17,18 +17,19 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import pytest
 import redis
 from celery import Celery
-
-from agnt5 import Client
-from agnt5.contracts.ids import queue_of, shard_of
-from agnt5.store import keys
 from support.doctor import examine
 from support.server import Server
 from support.waiting import until_sync
+
+from agnt5 import Client
+from agnt5.client.doctor import examine_with
+from agnt5.contracts.ids import queue_of, shard_of
+from agnt5.store import keys
 
 TESTS = Path(__file__).parent.parent
 ROOT = TESTS.parent
@@ -150,9 +151,7 @@ class Node:
         try:
             return self._process.wait(timeout)
         except subprocess.TimeoutExpired:
-            raise AssertionError(
-                f"{self.name} has not ended after {timeout:g} s:\n{self.output()[-TAIL:]}"
-            ) from None
+            raise AssertionError(f"{self.name} has not ended after {timeout:g} s:\n{self.output()[-TAIL:]}") from None
 
     def end(self) -> None:
         """End the process and its children, whatever state they are in."""
@@ -224,7 +223,9 @@ class Cluster:
             arguments += ["-P", pool]
         if concurrency is not None:
             arguments += ["-c", str(concurrency)]
-        return self._node(name, arguments, lambda node: f"{name}@" in (said := node.output()) and " ready." in said, env)
+        return self._node(
+            name, arguments, lambda node: f"{name}@" in (said := node.output()) and " ready." in said, env
+        )
 
     def beat(self, name: str = "beat", **env: Any) -> Node:
         """A beat, not started yet."""
@@ -267,7 +268,7 @@ class Cluster:
         self.server.stop()
         self._temporary.cleanup()
 
-    def __enter__(self) -> Cluster:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -338,6 +339,9 @@ class Cluster:
         def nothing() -> bool:
             hosts = {name.decode() for name in self.admin.zrange(keys.hosts(), 0, -1)}
             found[:] = examine(self.admin, hosts=hosts)
+            if not found:
+                told = self.client.call(lambda client: examine_with(client, settle_s=0.05))
+                found[:] = [str(finding) for finding in told if finding.severity == "error"]
             return not found
 
         try:
@@ -354,6 +358,11 @@ class Cluster:
     def logs(self) -> str:
         """The ends of all logs, without the banners."""
         return "\n".join(f"--- {node!r}\n{_said(node)[-TAIL:]}" for node in self.nodes)
+
+
+def figure(text: str) -> None:
+    """A measured figure, for the record (shown with `-s`, or when the test fails)."""
+    sys.stdout.write(f"{text}\n")
 
 
 def note(name: str, line: object = "") -> None:

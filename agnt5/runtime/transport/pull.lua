@@ -30,6 +30,9 @@ if ARGV[3] == '1' then
   if #reply > 1 then return reply end
 end
 
+-- also the read that has the server tell this client of a change, where all are empty
+if redis.call('EXISTS', unpack(KEYS, 3)) == 0 then return {'fresh'} end
+
 local clock = redis.call('TIME')
 local score = clock[1] .. '.' .. string.format('%06d', tonumber(clock[2]))
 local reply, entries, scores, count = {'fresh'}, {}, {}, 0
@@ -49,6 +52,6 @@ for first = 1, #entries, 1000 do
   redis.call('ZADD', index, unpack(scores, first, last))
 end
 if count < want then
-  for k = 3, #KEYS do redis.call('LLEN', KEYS[k]) end
+  redis.call('EXISTS', unpack(KEYS, 3))
 end
 return reply

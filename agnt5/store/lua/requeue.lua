@@ -21,8 +21,7 @@ for _, id in ipairs(ids) do
     if NOW - tonumber(v[6]) >= wait then
       redis.call('HSET', key, 'sends', ms(sends + 1), 'sent', NOW_S)
       redis.call('ZADD', zset, ms(NOW + slack * math.pow(2, math.min(sends + 1, 10))), id)
-      local n = #OUT
-      OUT[n + 1], OUT[n + 2], OUT[n + 3], OUT[n + 4] = v[2], v[3], v[4], id
+      send(id, { queue = v[2], priority = v[3], handler = v[4] })
       sent = sent + 1
     end
   end

@@ -29,13 +29,35 @@ end
 
 local function entry(body) return '{"at":' .. NOW_S .. ',' .. string.sub(body, 2) end
 
--- List a run as claimable and ask the caller for its message.
+-- Send the message "look at run X", or ask the caller to.
+local POSTS = false -- made true where the broker is this very database; the text is that of runtime/dispatch.py
+local function send(id, r)
+  if not POSTS then
+    local n = #OUT
+    OUT[n + 1], OUT[n + 2], OUT[n + 3], OUT[n + 4] = r.queue, r.priority, r.handler, id
+    return
+  end
+  local priority = tonumber(r.priority)
+  local step = priority >= 9 and 9 or priority >= 6 and 6 or priority >= 3 and 3 or 0
+  local parent = string.match(id, '^(.*)~')
+  redis.call('LPUSH', step == 0 and r.queue or r.queue .. '\6\22' .. step,
+    '{"body":"W1tdLCB7fSwgeyJjYWxsYmFja3MiOiBudWxsLCAiZXJyYmFja3MiOiBudWxsLCAiY2hhaW4iOiBudWxsLCAiY2hvcmQiOiBudWxsfV0="'
+    .. ',"content-encoding":"utf-8","content-type":"application/json","headers":{"lang":"py","task":"' .. r.handler
+    .. '","id":"' .. id .. '","root_id":"' .. string.match(id, '^[^~]*') .. '","parent_id":'
+    .. (parent and '"' .. parent .. '"' or 'null') .. ',"group":null,"group_index":null,"shadow":null,"eta":null,'
+    .. '"expires":null,"retries":0,"timelimit":[null,null],"argsrepr":"()","kwargsrepr":"{}","origin":"agnt5",'
+    .. '"ignore_result":true,"replaced_task_nesting":0,"stamped_headers":null,"stamps":{},"agnt5":1},"properties":{'
+    .. '"correlation_id":"' .. id .. '","reply_to":"","delivery_mode":2,"delivery_info":{"exchange":"","routing_key":"'
+    .. r.queue .. '"},"priority":' .. r.priority .. ',"body_encoding":"base64","delivery_tag":"' .. id .. '/' .. TIME[1]
+    .. '.' .. TIME[2] .. '"}}')
+end
+
+-- List a run as claimable and have its message sent.
 local function list(id, r)
   local slot = r.queue .. ':' .. r.priority
   redis.call('ZADD', P .. 'queued:' .. slot, NOW_S, id)
   if redis.call('ZCARD', P .. 'queued:' .. slot) == 1 then redis.call('SADD', P .. 'queues', slot) end
-  local n = #OUT
-  OUT[n + 1], OUT[n + 2], OUT[n + 3], OUT[n + 4] = r.queue, r.priority, r.handler, id
+  send(id, r)
 end
 
 -- Make a run claimable.
