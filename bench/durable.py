@@ -1,6 +1,6 @@
 """Our durable workflows and raw Celery's chains on one server, in one run. Prints figures and ratios.
 
-    python bench/durable.py [name ...]     some of: seq3 alone fanout steps sleep signal start replay
+python bench/durable.py [name ...]     some of: seq3 alone fanout steps sleep signal start replay
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.cluster import client, cpu_s, pings, process, server  # noqa: E402
+from bench.cluster import client, pings, process, server  # noqa: E402
 
 ROUNDS = 3
 
@@ -21,29 +21,6 @@ ROUNDS = 3
 def percentile(values, share):
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, round(share * (len(ordered) - 1)))]
-
-
-class Figures:
-    """Rows of the table: what, ours, raw Celery, ratio, goal."""
-
-    def __init__(self):
-        self.rows = []
-
-    def add(self, what, ours, raw=None, goal="", unit="", less_is_better=False):
-        ratio = ""
-        if raw:
-            ratio = f"{(ours / raw):.2f}x"
-        self.rows.append((what, f"{ours:,.4g} {unit}", f"{raw:,.4g} {unit}" if raw else "", ratio, goal))
-        print(*self.rows[-1], sep=" | ", flush=True)
-
-    def table(self):
-        from rich.console import Console
-        from rich.table import Table
-
-        table = Table("what", "agnt5", "raw Celery", "ratio", "goal", title="medians of one run, AOF everysec")
-        for row in self.rows:
-            table.add_row(*row)
-        Console().print(table)
 
 
 # ---- raw Celery
@@ -157,64 +134,101 @@ async def start_many(c, n=5000):
     return rate
 
 
-async def median_of(make, rounds=ROUNDS):
-    return statistics.median([await make() for _ in range(rounds)])
+# ---- one run of both
 
 
-async def ours(names):
-    from agnt5 import AsyncClient
+class Pairs:
+    """Rounds of both systems in turn, so that a drift of the machine meets both alike."""
 
-    found = {}
-    async with AsyncClient() as c:
-        await (await c.start("bench.fan", {"n": 20})).result(timeout=30)
-        if "seq3" in names:
-            found["seq3"] = await median_of(lambda: seq3(c))
-        if "alone" in names:
-            found["alone"] = await alone(c)
-        if "fanout" in names:
-            found["fanout"] = await median_of(lambda: fanout(c))
-        if "steps" in names:
-            for handler in ("steps", "workflow_steps"):
-                rounds = [await steps(c, f"bench.{handler}") for _ in range(ROUNDS)]
-                found[handler] = statistics.median(ms for ms, _ in rounds)
-                found[f"{handler} trips"] = statistics.median(trips for _, trips in rounds)
-        if "sleep" in names:
-            found["late"] = await late(c)
-        if "signal" in names:
-            found["signal"] = await median_of(lambda: signals(c))
-        if "start" in names:
-            found["start"] = await median_of(lambda: start_many(c))
-    return found
+    def __init__(self, portal):
+        self._portal = portal
+        self.rows = []
+
+    def add(self, what, goal, unit, ours, raw=None, rounds=ROUNDS):
+        """Measure in turn; show medians, and the median of the ratios of neighbouring rounds."""
+        mine, theirs = [], []
+        for _ in range(rounds):
+            mine.append(self._portal.run(ours))
+            if raw is not None:
+                theirs.append(raw())
+        ratio = statistics.median(one / other for one, other in zip(mine, theirs)) if theirs else None
+        self.show(what, goal, unit, statistics.median(mine), statistics.median(theirs) if theirs else None, ratio)
+
+    def show(self, what, goal, unit, ours, raw=None, ratio=None):
+        """One row."""
+        if ratio is None and raw:
+            ratio = ours / raw
+        row = (
+            what,
+            f"{ours:,.4g} {unit}",
+            f"{raw:,.4g} {unit}" if raw is not None else "",
+            f"{ratio:.2f}x" if ratio is not None else "",
+            goal,
+        )
+        self.rows.append(row)
+        print(" | ".join(row), flush=True)
+
+    def table(self):
+        """All rows, for people."""
+        from rich.console import Console
+        from rich.table import Table
+
+        title = "medians; both on one embedded server, AOF everysec, in one run"
+        table = Table("what", "agnt5", "raw Celery", "ratio", "goal", title=title)
+        for row in self.rows:
+            table.add_row(*row)
+        Console().print(table)
 
 
-def measure_ours(names):
-    from bench.apps.ours import app
+class Portal:
+    """Our async client on a loop of its own, for a script that takes turns with blocking code."""
 
-    with (
-        process("-A", "bench.apps.ours", "worker", "-l", "ERROR", "-n", "ours@%h", ready=pings(app)) as worker,
-        process("-A", "bench.apps.ours", "beat", "-l", "ERROR"),
-    ):
-        begun = cpu_s(worker.pid)
-        found = asyncio.run(ours(names))
-        found["cpu"] = cpu_s(worker.pid) - begun
-    return found
+    def __init__(self):
+        from agnt5 import AsyncClient
+
+        self._runner = asyncio.Runner()
+        self._client = AsyncClient()
+
+    def run(self, make):
+        """`await make(client)`."""
+        return self._runner.run(make(self._client))
+
+    def close(self):
+        """Disconnect."""
+        self._runner.run(self._client.close())
+        self._runner.close()
 
 
-def measure_raw(names):
-    from bench.apps.raw import app
+def measure(names, pairs, portal):
+    """All workloads that were asked for."""
+    portal.run(lambda c: fanout(c, 20))
+    raw_seq3(20)
+    if "seq3" in names:
+        pairs.add("1,000 workflows of 3 tasks", ">= 1.5x", "/s", seq3, raw_seq3)
+    if "alone" in names:
+        pairs.add("one such workflow alone, p50", "<= 0.7x", "ms", alone, raw_alone)
+    if "fanout" in names:
+        pairs.add("fan-out of 1,000 tasks", ">= 2,000/s", "tasks/s", fanout, raw_fanout, rounds=2)
+    if "steps" in names:
+        for handler, what in (("steps", "a recorded step in a function"), ("workflow_steps", "... in a workflow")):
+            trips = []
 
-    found = {}
-    args = ("-A", "bench.apps.raw", "worker", "-P", "prefork", "-c", "2", "-l", "ERROR", "-E", "-n", "raw@%h")
-    with process(*args, ready=pings(app)):
-        if "seq3" in names:
-            found["seq3"] = statistics.median(raw_seq3() for _ in range(ROUNDS))
-        if "alone" in names:
-            found["alone"] = raw_alone()
-        if "fanout" in names:
-            found["fanout"] = statistics.median(raw_fanout() for _ in range(2))
-        if "sleep" in names:
-            found["late"] = raw_late()
-    return found
+            async def one(c, handler=handler, trips=trips):
+                ms, round_trips = await steps(c, f"bench.{handler}")
+                trips.append(round_trips)
+                return ms
+
+            pairs.add(what, "<= 0.25 ms", "ms", one)
+            pairs.show(f"{what}: Redis round trips", "", "", statistics.median(trips))
+    if "sleep" in names:
+        mine, theirs = portal.run(late), raw_late()
+        for share in (0.5, 0.99):
+            what = f"1,000 timers of 2 s: lateness p{share * 100:.0f}"
+            pairs.show(what, "", "ms", percentile(mine, share), percentile(theirs, share))
+    if "signal" in names:
+        pairs.add("500 waiting workflows signalled", "", "/s", signals)
+    if "start" in names:
+        pairs.add("client.start_many", ">= 5,000/s", "runs/s", start_many)
 
 
 ALL = ("seq3", "alone", "fanout", "steps", "sleep", "signal", "start")
@@ -222,28 +236,24 @@ ALL = ("seq3", "alone", "fanout", "steps", "sleep", "signal", "start")
 
 def main():
     names = sys.argv[1:] or ALL
-    figures = Figures()
+    if unknown := set(names) - set(ALL):
+        sys.exit(f"no workload {', '.join(sorted(unknown))}; there are {', '.join(ALL)}")
     with server():
-        mine, raw = measure_ours(names), measure_raw(names)
-    if "seq3" in names:
-        figures.add("1,000 workflows of 3 tasks", mine["seq3"], raw["seq3"], ">= 1.5x", "/s")
-    if "alone" in names:
-        figures.add("one such workflow alone, p50", mine["alone"], raw["alone"], "<= 0.7x", "ms")
-    if "fanout" in names:
-        figures.add("fan-out of 1,000 tasks", mine["fanout"], raw["fanout"], ">= 2,000/s", "tasks/s")
-    for handler, what in (("steps", "a recorded step in a function"), ("workflow_steps", "... in a workflow")):
-        if handler in mine:
-            figures.add(what, mine[handler], None, "<= 0.25 ms", "ms")
-            figures.add(f"{what}: round trips", mine[f"{handler} trips"], None, "", "")
-    if "sleep" in names:
-        for share in (0.5, 0.99):
-            what = f"1,000 timers of 2 s: lateness p{share * 100:.0f}"
-            figures.add(what, percentile(mine["late"], share), percentile(raw["late"], share), "", "ms")
-    if "signal" in names:
-        figures.add("500 waiting workflows signalled", mine["signal"], None, "", "/s")
-    if "start" in names:
-        figures.add("client.start_many", mine["start"], None, ">= 5,000/s", "runs/s")
-    figures.table()
+        from bench.apps import ours, raw
+
+        worker = ("worker", "-l", "ERROR")
+        with (
+            process("-A", "bench.apps.ours", *worker, "-n", "ours@%h", ready=pings(ours.app)),
+            process("-A", "bench.apps.ours", "beat", "-l", "ERROR"),
+            process(
+                "-A", "bench.apps.raw", *worker, "-P", "prefork", "-c", "2", "-E", "-n", "raw@%h", ready=pings(raw.app)
+            ),
+        ):
+            portal = Portal()
+            pairs = Pairs(portal)
+            measure(names, pairs, portal)
+            portal.close()
+    pairs.table()
 
 
 if __name__ == "__main__":

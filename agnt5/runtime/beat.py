@@ -119,7 +119,14 @@ class Scheduler(CeleryScheduler):  # type: ignore[misc]  # Celery is untyped
     def _run(self, coro: Coroutine[Any, Any, R]) -> R:
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
-        return self._loop.run_until_complete(coro)
+        task = self._loop.create_task(coro)
+        try:
+            return self._loop.run_until_complete(task)
+        except SystemExit:  # Celery's signal handler, in the middle of a turn: end it before we disconnect
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                self._loop.run_until_complete(task)
+            raise
 
     def close(self) -> None:
         """Disconnect."""

@@ -18,6 +18,7 @@ from kombu.exceptions import ContentDisallowed, DecodeError
 from agnt5.runtime.events import DELAY_S, BatchingDispatcher
 from agnt5.runtime.pool import TaskPool
 from agnt5.runtime.run_strategy import express
+from agnt5.runtime.strangers import pass_on
 from agnt5.runtime.strategy import Strategy, fast_strategy
 from agnt5.runtime.transport.channel import Channel
 
@@ -104,6 +105,11 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery is untyped
             return usual(message)
 
         return on_task_received
+
+    def on_unknown_task(self, body: Any, message: Any, exc: Any) -> None:
+        """Bring a message to the workers that have its handler, instead of throwing it away."""
+        if self.hub is None or not hasattr(self.app, "agnt5") or not pass_on(self, message):
+            super().on_unknown_task(body, message, exc)
 
     def _open_express(self) -> None:
         """Take messages of runs as text, where pool and transport are ours."""

@@ -97,7 +97,7 @@ class LiveRun:
         self.begun, self.seen = True, len(events)
         if self.slot is not None:
             assert isinstance(events[0], RunStarted)
-            self.slot.started(events[0].input)
+            self.slot.started(events[0].input, self.claimed.attempt)
         self.start(events)
         if self._inbox:  # what came while it had to wait for its turn
             self._inbox = {at: event for at, event in self._inbox.items() if at > self.seen}

@@ -18,7 +18,7 @@ from agnt5.contracts.errors import RunCancelledError, RunFailedError
 from agnt5.runtime.dispatch import HEADER, read_envelope
 from agnt5.runtime.host import Arrival
 from agnt5.runtime.pool import TaskPool
-from agnt5.runtime.tasks import RunTask, arrival_of, preview
+from agnt5.runtime.tasks import RunTask, arrival_of, preview, shown_error
 from agnt5.runtime.transport.channel import Channel, Held
 
 Event = tuple[str, dict[str, Any]]
@@ -31,7 +31,18 @@ class RunRequest:
     `settle(requeue)` acknowledges the message or gives it back.
     """
 
-    __slots__ = ("__weakref__", "_pool", "_send", "_settle", "hostname", "id", "name", "preview", "time_start")
+    __slots__ = (
+        "__weakref__",
+        "_attempt",
+        "_pool",
+        "_send",
+        "_settle",
+        "hostname",
+        "id",
+        "name",
+        "preview",
+        "time_start",
+    )
 
     def __init__(
         self, consumer: Any, name: str, run_id: str, settle: Callable[[bool], None], send: Callable[..., Any] | None
@@ -43,6 +54,7 @@ class RunRequest:
         self.id = run_id
         self.name = name
         self.preview = ""
+        self._attempt = 0
         self.time_start: float | None = None
 
     def info(self, safe: bool = False) -> dict[str, Any]:  # noqa: ARG002 - Celery's signature
@@ -68,8 +80,8 @@ class RunRequest:
     def refuse(self, why: str) -> None:  # noqa: ARG002 - the protocol's
         self._pool.tell(self._give_back)
 
-    def started(self, value: Any) -> None:
-        self.time_start = monotonic()
+    def started(self, value: Any, attempt: int) -> None:
+        self.time_start, self._attempt = monotonic(), attempt
         if self._send is not None:
             self.preview = preview(value)
         self._pool.tell(self._accepted)
@@ -88,11 +100,11 @@ class RunRequest:
         if isinstance(error, RunCancelledError):
             self._pool.tell(self._done, ("task-revoked", {"terminated": True, "signum": None, "expired": False}))
         else:
-            fields = {"exception": repr(str(error)), "traceback": error.traceback}
+            fields = {"exception": shown_error(error), "traceback": error.traceback}
             self._pool.tell(self._done, ("task-failed", fields))
 
     def retried(self, error: RunFailedError, due_ms: int) -> None:  # noqa: ARG002 - the protocol's
-        fields = {"exception": repr(str(error)), "traceback": error.traceback}
+        fields = {"exception": shown_error(error), "traceback": error.traceback}
         self._pool.tell(self._done, ("task-retried", fields))
 
     # ---- in Celery's thread
@@ -100,7 +112,9 @@ class RunRequest:
     def _accepted(self) -> None:
         state.task_accepted(self)
         if self._send is not None:
-            self._send("task-started", uuid=self.id, name=self.name, args="()", kwargs=self.preview)
+            self._send(
+                "task-started", uuid=self.id, name=self.name, args="()", kwargs=self.preview, retries=self._attempt
+            )
 
     def _done(self, event: Event | None = None) -> None:
         state.task_ready(self)

@@ -16,8 +16,8 @@ class Slot(Protocol):
     def refuse(self, why: str) -> None:
         """This worker cannot run it; another one may."""
 
-    def started(self, value: Any) -> None:
-        """The run with this input is claimed and its code begins; one of the others follows."""
+    def started(self, value: Any, attempt: int) -> None:
+        """An attempt of the run with this input is claimed and its code begins; one of the others follows."""
 
     def release(self) -> None:
         """The run goes on without a request: it waits in memory, is parked, or was handed back."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import queue
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from celery import Task
@@ -27,6 +29,11 @@ def preview(value: Any) -> str:
     return str(saferepr(value, PREVIEW))
 
 
+def shown_error(error: RunFailedError) -> str:
+    """An error as Flower shows it: as Python would write the original exception."""
+    return f"{error.type}({error.message!r})"
+
+
 def arrival_of(name: str, headers: Any, args: Any, kwargs: Any) -> Arrival:
     """A message as the host takes it. Its headers are not trusted: they only say whether it carries a call."""
     return Arrival(
@@ -39,15 +46,17 @@ def arrival_of(name: str, headers: Any, args: Any, kwargs: Any) -> Arrival:
 
 
 class BlockingSlot:
-    """A slot of a pool whose tasks block: the thread waits here until the run is done or goes on without it."""
+    """A slot of a pool whose tasks block: the thread waits here until the run is done or goes on without it.
 
-    def __init__(self) -> None:
-        self._event = threading.Event()
-        self._outcome: tuple[str, Any] = ("release", None)
+    `begun` is called in that thread with a preview of the input and the attempt, once the run is claimed.
+    """
+
+    def __init__(self, begun: Callable[[str, int], None]) -> None:
+        self._begun = begun
+        self._told: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
 
     def _set(self, outcome: str, value: Any = None) -> None:
-        self._outcome = (outcome, value)
-        self._event.set()
+        self._told.put((outcome, value))
 
     def drop(self, why: str) -> None:
         self._set("release", why)
@@ -55,8 +64,8 @@ class BlockingSlot:
     def refuse(self, why: str) -> None:
         self._set("refuse", why)
 
-    def started(self, value: Any) -> None:
-        """Nothing to tell: Celery has sent its own event."""
+    def started(self, value: Any, attempt: int) -> None:
+        self._told.put(("started", (preview(value), attempt)))
 
     def release(self) -> None:
         self._set("release")
@@ -72,8 +81,10 @@ class BlockingSlot:
 
     def wait(self, *, plain: bool) -> Any:
         """The run's result, or the exception that tells Celery what became of it."""
-        self._event.wait()
-        outcome, value = self._outcome
+        outcome, value = self._told.get()
+        if outcome == "started":
+            self._begun(*value)
+            outcome, value = self._told.get()
         match outcome:
             case "succeeded":
                 return value
@@ -94,6 +105,7 @@ class RunTask(Task):  # type: ignore[misc]  # Celery is untyped
     Strategy = "agnt5.runtime.run_strategy:strategy"
     acks_late = True
     typing = False
+    throws = (RunFailedError,)
     handler: Handler
     runtime: Runtime
 
@@ -101,10 +113,15 @@ class RunTask(Task):  # type: ignore[misc]  # Celery is untyped
         """Execute the run on this process's host, and wait for it, or until it goes on without this slot."""
         request = self.request
         headers = {"id": request.id, HEADER: request.get(HEADER)}
-        slot = BlockingSlot()
+        slot = BlockingSlot(self._tell_begun)
         arrival = arrival_of(self.name, headers, args, kwargs)
         self.runtime.submit(arrival, slot, EventTeller(self.app, self.runtime))
         return slot.wait(plain=arrival.plain)
+
+    def _tell_begun(self, shown: str, attempt: int) -> None:
+        """Celery's own event was sent before anybody had read the input."""
+        if self.app.conf.worker_send_task_events:
+            self.send_event("task-started", args="()", kwargs=shown, retries=attempt)
 
 
 class EventTeller:
@@ -127,7 +144,7 @@ class EventTeller:
         self._send("task-succeeded", uuid=run_id, result=preview(result), runtime=runtime_s)
 
     def failed(self, run_id: str, error: RunFailedError) -> None:
-        self._send("task-failed", uuid=run_id, exception=repr(str(error)), traceback=error.traceback)
+        self._send("task-failed", uuid=run_id, exception=shown_error(error), traceback=error.traceback)
 
     def revoked(self, run_id: str) -> None:
         self._send("task-revoked", uuid=run_id, terminated=True, signum=None, expired=False)

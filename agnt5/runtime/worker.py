@@ -14,7 +14,7 @@ from agnt5.contracts.errors import Agnt5Error, RunFailedError
 from agnt5.runtime.pool import TaskPool
 from agnt5.runtime.predecessor import reap_predecessors
 from agnt5.runtime.process import Runtime
-from agnt5.runtime.tasks import preview
+from agnt5.runtime.tasks import preview, shown_error
 from agnt5.store.opening import open_store
 
 logger = logging.getLogger("agnt5.runtime")
@@ -36,7 +36,7 @@ class WorkerTeller:
         self._send("task-succeeded", uuid=run_id, result=preview(result), runtime=runtime_s)
 
     def failed(self, run_id: str, error: RunFailedError) -> None:
-        self._send("task-failed", uuid=run_id, exception=repr(str(error)), traceback=error.traceback)
+        self._send("task-failed", uuid=run_id, exception=shown_error(error), traceback=error.traceback)
 
     def revoked(self, run_id: str) -> None:
         self._send("task-revoked", uuid=run_id, terminated=True, signum=None, expired=False)
@@ -51,7 +51,7 @@ class HostStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery is unty
         """On our pool the host shares its loop; on others each process makes its host on its first run."""
         if isinstance(worker.pool, TaskPool):
             worker.app.agnt5.use_loop(worker.pool.loop, WorkerTeller(worker))
-            _calm_collector()
+            _tune_interpreter()
 
     def stop(self, worker: Any) -> None:
         """Warm shutdown: park workflows, wait for functions for a while, hand back the rest."""
@@ -75,11 +75,13 @@ class HostStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery is unty
             runtime.shut_down(0)
 
 
-def _calm_collector() -> None:
+def _tune_interpreter() -> None:
     """Collect garbage less often: thousands of hosted runs make each full collection cost tens of milliseconds."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
+    # two threads take turns in small pieces: one must not wait five milliseconds for the other
+    sys.setswitchinterval(0.001)
 
 
 def connect(app: Any, runtime: Runtime) -> None:

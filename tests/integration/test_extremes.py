@@ -11,8 +11,6 @@ import pytest
 from support.cluster import Cluster, figure
 from support.waiting import until_sync
 
-from agnt5 import Client
-
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
@@ -97,31 +95,22 @@ def test_more_important_runs_go_first(cluster: Cluster):
     worker.restart()
 
 
-def test_after_retention_no_key_of_a_run_remains(cluster: Cluster):
-    before = set(cluster.admin.keys("*"))
-    with Client(cluster.server.url) as client:
-        client.start("attacked.echo", {"value": 1}).result(timeout=20)
-    (node, beat) = cluster.nodes[:2]
-    node.terminate()
-    brief = cluster.worker("brief", AGNT5_RETENTION="1s").start()
-    runs = [cluster.client.start(f"attacked.{name}") for name in ("mixture", "third_time", "exits", "waiter", "family")]
-    for run in runs[3:]:
-        until_sync(lambda run=run: run.status() == "waiting", 20)
-        run.signal("go", 1)
-        run.cancel()
-    ids = [run.id for run in runs]
-    for run in runs:
-        until_sync(lambda run=run: _ended(run), 20)
-    until_sync(lambda: not [key for key in cluster.admin.keys("*") if any(one.encode() in key for one in ids)], 20)
-    assert before
-    assert beat.alive
-    brief.terminate()
-    cluster.remove(brief)
-    node.restart()
+def test_after_retention_no_key_of_a_run_remains():
+    handlers = ("mixture", "third_time", "exits", "waiter", "family", "spawning_function")
+    with Cluster(["attacked"], paths=[Path(__file__).parent], AGNT5_RETENTION="1s") as cluster:
+        cluster.start(cluster.worker(), cluster.beat())
+        runs = [cluster.client.start(f"attacked.{handler}") for handler in handlers]
+        for run in runs[3:]:
+            until_sync(lambda run=run: run.status() == "waiting", 20)
+            run.cancel()
+        ids = [run.id.encode() for run in runs]
+        left: list[bytes] = []
 
+        def nothing_is_left() -> bool:
+            left[:] = [key for key in cluster.admin.keys("*") if any(one in key for one in ids)]
+            return not left
 
-def _ended(run) -> bool:
-    try:
-        return run.status().ended
-    except Exception:
-        return True
+        try:
+            until_sync(nothing_is_left, 20)
+        except AssertionError:
+            raise AssertionError(left) from None

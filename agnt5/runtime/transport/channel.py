@@ -341,6 +341,10 @@ class Channel(stock.Channel):  # type: ignore[misc]
             if isinstance(reply, redis.ResponseError):
                 raise reply
 
+    def announce(self, exchange: str, routing_key: str, text: bytes) -> None:
+        """Publish an encoded message to a fanout exchange."""
+        self.plain.publish(self._get_publish_topic(exchange, routing_key), text)
+
     def key_for(self, queue: str, priority: int) -> str:
         """The key of the list that holds messages of this priority."""
         return self.prefixed(self._q_for_pri(queue, priority))
