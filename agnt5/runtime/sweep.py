@@ -121,7 +121,10 @@ class Sweeper:
         for name in await self._store.link.call("ZRANGEBYSCORE", keys.hosts(), "-inf", before_ms):
             host = name.decode()
             reaped = await reap_host(self._store, self._dispatcher, host)
-            logger.warning("worker %s is dead: %d runs go on elsewhere", host, reaped)
+            if reaped:
+                logger.warning("worker %s is dead: %d runs go on elsewhere", host, reaped)
+            else:
+                logger.info("worker %s is gone", host)
             total += reaped
         return total
 
@@ -147,8 +150,8 @@ class Sweeper:
             probing = now_ms - ages[oldest] > self._settings.probe_after_ms
             if probing and await self._has_lost_all(slot):
                 newest_ms = max(newest_ms, now_ms - self._settings.overtake_slack_ms)
-            for shard in ages:
-                if ages[shard] < newest_ms or (probing and shard == oldest):
+            for shard, oldest_ms in ages.items():
+                if oldest_ms < newest_ms or (probing and shard == oldest):
                     total += await self._resend(shard, slot, newest_ms, probe=probing and shard == oldest)
         return total
 
