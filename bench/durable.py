@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.cluster import client, pings, process, server  # noqa: E402
+from bench.cluster import client, pings, process, server
 
 ROUNDS = 3
 

@@ -65,7 +65,7 @@ class RunBackend(RedisBackend):  # type: ignore[misc]  # Celery is untyped
     ) -> Any:
         """Store a plain task's result; a run's is in its record already.
 
-        A worker that lacks a task says so without its name: that is no failure of a run, which waits for one that has it.
+        A worker that lacks a task says so without its name: no failure of the run, which waits for one that has it.
         """
         task = getattr(request, "task", None)
         if task in self.app.agnt5.registry or (task is None and self.run_status(task_id) is not None):

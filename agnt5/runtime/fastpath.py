@@ -14,7 +14,7 @@ EVENTS = "agnt5.runtime.consumer:BatchingEvents"
 
 
 def asks_for_prefork(argv: Sequence[str]) -> bool:
-    """Whether a command line says `-P prefork`: Celery cannot tell it from its default, and takes the configured pool."""
+    """Whether a command line says `-P prefork`, which Celery cannot tell from its default and would not heed."""
     pairs = zip(argv, [*argv[1:], ""], strict=True)
     return any(
         one + two in {"-Pprefork", "--poolprefork"} or one in {"-Pprefork", "--pool=prefork"} for one, two in pairs

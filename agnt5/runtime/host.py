@@ -62,8 +62,8 @@ class Host:
     """Owns runs on behalf of one process. `name` is `<node>/<nonce>`, never used twice."""
 
     def __init__(
-        self, *, node: str, settings: Settings, registry: Registry, store: Store, dispatcher: Dispatcher, teller: Teller,
-        linger: bool = True,
+        self, *, node: str, settings: Settings, registry: Registry, store: Store, dispatcher: Dispatcher,
+        teller: Teller, linger: bool = True,
     ) -> None:  # fmt: skip
         self.name = f"{node}/{uuid.uuid4().hex[:12]}"
         self.settings = settings

@@ -47,8 +47,8 @@ def function(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
 
     `service` is the last part of the module's name and `name` the function's, unless given. `retries` is a
     `RetryPolicy` or a number of attempts, `backoff` its growth; `timeout` bounds each attempt and
-    `run_timeout` the whole run, as a timedelta or in seconds; `priority` is 0 to 9, 0 first (as Celery has it on Redis). Called directly
-    it is the plain function.
+    `run_timeout` the whole run, as a timedelta or in seconds; `priority` is 0 to 9, 0 first, as Celery
+    has it on Redis. Called directly it is the plain function.
 
     A run of it that crashes is tried again from the start; what it did in `ctx.step`, `ctx.spawn` and
     `ctx.llm` is not done again. Raises `ConfigurationError` where it is written when something is wrong.

@@ -14,17 +14,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from agnt5.contracts.errors import (
-    Agnt5Error,
-    DuplicateRunError,
-    InvalidInputError,
-    JournalLimitError,
-    RunEndedError,
-    RunNotFoundError,
     StaleEpochError,
 )
 from agnt5.contracts.ids import new_run_id, shard_of
 from agnt5.contracts.runs import RunStatus
-from agnt5.store import keys
+from agnt5.store import keys, parsing
 from agnt5.store.link import Link
 from agnt5.store.replies import (
     Applied,
@@ -35,8 +29,6 @@ from agnt5.store.replies import (
     More,
     NewChild,
     NotClaimed,
-    dispatches,
-    mails,
 )
 from agnt5.store.scripts import script
 
@@ -124,14 +116,14 @@ class Store:
         """Create a root run, once per id; the same id with another `digest` raises `DuplicateRunError`."""
         timeout = "" if run_timeout_ms is None else run_timeout_ms
         reply = self._run("create", run_id, handler, kind, queue, priority, body, digest, timeout)
-        return _created(reply, run_id, handler)
+        return parsing.created(reply, run_id, handler)
 
     def deliver(self, run_id: str, *, operation: str, body: bytes) -> Awaitable[list[Dispatch]]:
         """Append an outside event once per `operation`.
 
         Raises `RunNotFoundError`, `RunEndedError`, or `JournalLimitError` when the journal is full.
         """
-        return _delivered(self._run("deliver", run_id, operation, body, self.journal_limit), run_id)
+        return parsing.delivered(self._run("deliver", run_id, operation, body, self.journal_limit), run_id)
 
     def cancel(
         self, run_id: str, *, reason: bytes, operation: str | None = None
@@ -140,15 +132,17 @@ class Store:
 
         Gives the status now. Raises as `deliver` does, but a run that is cancelled already is no error.
         """
-        return _cancelled(self._run("cancel", run_id, reason, self.retention_ms, operation or new_run_id()), run_id)
+        return parsing.cancelled(
+            self._run("cancel", run_id, reason, self.retention_ms, operation or new_run_id()), run_id
+        )
 
     def reopen(self, run_id: str) -> Awaitable[list[Dispatch]]:
         """Open a failed root run again."""
-        return _reopened(self._run("reopen", run_id), run_id)
+        return parsing.reopened(self._run("reopen", run_id), run_id)
 
     def wake(self, run_id: str) -> Awaitable[list[Dispatch]]:
         """Queue a refused run again."""
-        return _woken(self._run("wake", run_id))
+        return parsing.woken(self._run("wake", run_id))
 
     def mend(self, run_id: str, *, entry: str = "", member: str = "") -> Awaitable[list[Dispatch]]:
         """Make a run's index entries agree with its record, and queue it if nothing else would bring it on.
@@ -156,13 +150,13 @@ class Store:
         `entry` names an index (without the shard's prefix) that holds `member` for this run; it is struck off if the
         record does not agree.
         """
-        return _woken(self._run("mend", run_id, entry, member, self.retention_ms))
+        return parsing.woken(self._run("mend", run_id, entry, member, self.retention_ms))
 
     # ---- an owner's verbs
 
     def claim(self, run_id: str, *, host: str, nonce: str, kind: str) -> Awaitable[Claimed | NotClaimed]:
         """Take ownership of a queued run. Repeating it with the same nonce gives the same epoch."""
-        return _claimed(self._run("claim", run_id, host, nonce, kind, PAGE))
+        return parsing.claimed(self._run("claim", run_id, host, nonce, kind, PAGE))
 
     def append(self, own: Ownership, batch: Batch, *, status: str = "") -> Awaitable[Applied]:
         """Record a batch: journal entries, children, timers and cancels take effect together or not at all.
@@ -177,59 +171,59 @@ class Store:
         args += [part for timer in batch.timers for part in timer]
         args += [len(batch.untimers), *batch.untimers, len(batch.cancels)]
         args += [part for cancel in batch.cancels for part in cancel]
-        return _applied(self._fenced("append", own, *args, self.retention_ms), own.run_id)
+        return parsing.applied(self._fenced("append", own, *args, self.retention_ms), own.run_id)
 
     def finish(
         self, own: Ownership, status: Literal["completed", "failed", "timeout", "cancelled"], payload: bytes
     ) -> Awaitable[Applied]:
         """End a run with the JSON of its result, error or reason. Its timers end with it (the store knows them)."""
         reply = self._fenced("finish", own, own.host, status, payload, self.retention_ms)
-        return _finished(reply, own.run_id)
+        return parsing.finished(reply, own.run_id)
 
     def retry(self, own: Ownership, *, attempt: int, error: bytes, delay_ms: int) -> Awaitable[list[Dispatch]]:
         """Record a failed attempt and give the run back until its next one is due; its timers are taken back."""
         reply = self._fenced("retry", own, attempt, error, delay_ms)
-        return _retried(reply, own.run_id)
+        return parsing.retried(reply, own.run_id)
 
     def park(self, own: Ownership, *, seen: int) -> Awaitable[list[Dispatch] | More]:
         """Give a waiting run back, unless its journal has grown past `seen`."""
-        return _parked(self._fenced("park", own, "wait", seen, ""), own.run_id)
+        return parsing.parked(self._fenced("park", own, "wait", seen, ""), own.run_id)
 
     def hand_back(self, own: Ownership, *, seen: int) -> Awaitable[list[Dispatch] | More]:
         """Give a run back to be claimed again at once: an interruption, which costs no retry."""
-        return _parked(self._fenced("park", own, "queue", seen, ""), own.run_id)
+        return parsing.parked(self._fenced("park", own, "queue", seen, ""), own.run_id)
 
     def refuse(self, own: Ownership, *, seen: int, trouble: str) -> Awaitable[list[Dispatch] | More]:
         """Park a run whose code does not fit its journal, and say why in its record."""
-        return _parked(self._fenced("park", own, "refuse", seen, trouble), own.run_id)
+        return parsing.parked(self._fenced("park", own, "refuse", seen, trouble), own.run_id)
 
     def renew(self, own: Ownership, *, seen: int, body: bytes, carried: Sequence[bytes]) -> Awaitable[Applied | More]:
         """Begin the next generation with `body` and the signals not yet consumed."""
         reply = self._fenced("renew", own, seen, self.retention_ms, body, len(carried), *carried)
-        return _renewed(reply, own.run_id)
+        return parsing.renewed(reply, own.run_id)
 
     # ---- beat's verbs
 
     def fire(self, shard: int, *, limit: int, timeout_error: bytes) -> Awaitable[Fired]:
         """Deliver a shard's due timers."""
         args: tuple[Arg, ...] = (limit, self.retention_ms, timeout_error)
-        return _fired(self.link.script(script("fire", posts=self.posts), self._prefixes[shard], args))
+        return parsing.fired(self.link.script(script("fire", posts=self.posts), self._prefixes[shard], args))
 
     def reap(self, shard: int, host: str, *, limit: int, error: bytes) -> Awaitable[tuple[int, int, list[Dispatch]]]:
         """Queue up to `limit` runs of a dead host: how many, how many are left, the messages to send."""
         args: tuple[Arg, ...] = (host, limit, self.max_host_losses, error, self.retention_ms)
-        return _reaped(self.link.script(script("reap", posts=self.posts), self._prefixes[shard], args))
+        return parsing.reaped(self.link.script(script("reap", posts=self.posts), self._prefixes[shard], args))
 
     def requeue(
         self, shard: int, slot: str, *, before_ms: int, slack_ms: int, limit: int, probe: bool
     ) -> Awaitable[tuple[int, int | None, list[Dispatch]]]:
         """Ask again for overtaken runs' messages: how many, the oldest's time of queueing, the messages."""
         args: tuple[Arg, ...] = (slot, before_ms, slack_ms, limit, int(probe))
-        return _requeued(self.link.script(script("requeue", posts=self.posts), self._prefixes[shard], args))
+        return parsing.requeued(self.link.script(script("requeue", posts=self.posts), self._prefixes[shard], args))
 
     def heart(self, host: str) -> Awaitable[tuple[bool, int]]:
         """Renew a host's liveness: whether it had been unlisted, and the store's time in ms."""
-        return _beaten(self.link.script(script("heart"), self._prefixes[0], (host,)))
+        return parsing.beaten(self.link.script(script("heart"), self._prefixes[0], (host,)))
 
     # ---- reads of an owner
 
@@ -247,157 +241,3 @@ class Store:
     def lengths(self, run_ids: Iterable[str]) -> list[Awaitable[int]]:
         """Journal lengths of many runs, in one write."""
         return [self.link.call("LLEN", keys.log(run_id, self.shards)) for run_id in run_ids]
-
-
-# ---- replies
-
-
-def _fence(reply: list[Any], run_id: str) -> Applied | None:
-    """The answer of the fence: None when the write went on, `Applied(again)`, or an error."""
-    match reply[0]:
-        case b"STALE":
-            raise StaleEpochError(
-                f"run {run_id}: another worker owns it now ({reply[1].decode()}); this write was refused"
-            )
-        case b"AGAIN":
-            return Applied(again=True, length=int(reply[1]))
-        case b"LIMIT":
-            raise JournalLimitError(
-                f"run {run_id}: its journal has {int(reply[1])} entries, the limit is reached; cut it with"
-                " ctx.continue_as_new(...) or split the work into child runs"
-            )
-        case _:
-            return None
-
-
-async def _created(pending: Awaitable[list[Any]], run_id: str, handler: str) -> Created:
-    reply = await pending
-    match reply[0]:
-        case b"CREATED":
-            return Created(True, RunStatus.QUEUED, dispatches(reply[2]))
-        case b"EXISTS":
-            return Created(False, RunStatus(reply[1].decode()))
-        case _:
-            raise DuplicateRunError(
-                f"run {run_id}: it exists already, as {reply[1].decode()}, with another input or handler than"
-                f" {handler}; use another id, or client.get(...) for the one that exists"
-            )
-
-
-async def _claimed(pending: Awaitable[list[Any]]) -> Claimed | NotClaimed:
-    reply = await pending
-    if reply[0] != b"CLAIMED":
-        detail = reply[1].decode() if len(reply) > 1 else ""
-        return NotClaimed(reply[0].decode().lower(), detail)
-    _, epoch, attempt, failures, crashes, generation, seen, length, now, entries = reply
-    return Claimed(
-        epoch=epoch.decode(),
-        attempt=int(attempt),
-        failures=int(failures),
-        crashes=int(crashes),
-        generation=int(generation),
-        seen=int(seen),
-        length=int(length),
-        now_ms=int(now),
-        entries=entries,
-    )
-
-
-async def _applied(pending: Awaitable[list[Any]], run_id: str) -> Applied:
-    reply = await pending
-    if again := _fence(reply, run_id):
-        return again
-    return Applied(length=int(reply[1]), now_ms=int(reply[2]), out=dispatches(reply[3]), mail=mails(reply[4]))
-
-
-async def _finished(pending: Awaitable[list[Any]], run_id: str) -> Applied:
-    reply = await pending
-    if again := _fence(reply, run_id):
-        return again
-    return Applied(now_ms=int(reply[1]), out=dispatches(reply[2]), mail=mails(reply[3]))
-
-
-async def _retried(pending: Awaitable[list[Any]], run_id: str) -> list[Dispatch]:
-    reply = await pending
-    return [] if _fence(reply, run_id) else dispatches(reply[2])
-
-
-async def _parked(pending: Awaitable[list[Any]], run_id: str) -> list[Dispatch] | More:
-    reply = await pending
-    if _fence(reply, run_id):
-        return []
-    return More(int(reply[1])) if reply[0] == b"MORE" else dispatches(reply[1])
-
-
-async def _renewed(pending: Awaitable[list[Any]], run_id: str) -> Applied | More:
-    reply = await pending
-    if again := _fence(reply, run_id):
-        return again
-    if reply[0] == b"MORE":
-        return More(int(reply[1]))
-    return Applied(length=int(reply[1]), now_ms=int(reply[2]))
-
-
-async def _delivered(pending: Awaitable[list[Any]], run_id: str) -> list[Dispatch]:
-    reply = await pending
-    match reply[0]:
-        case b"OK":
-            return dispatches(reply[1])
-        case b"DUPLICATE":
-            return []
-        case b"LIMIT":
-            raise JournalLimitError(
-                f"run {run_id}: its journal is full ({int(reply[1])} entries); the signal was not taken"
-            )
-        case _:
-            raise _absent(reply, run_id)
-
-
-async def _cancelled(pending: Awaitable[list[Any]], run_id: str) -> tuple[RunStatus, list[Dispatch]]:
-    reply = await pending
-    if reply[0] != b"OK":
-        raise _absent(reply, run_id)
-    return RunStatus(reply[1].decode()), dispatches(reply[2])
-
-
-async def _woken(pending: Awaitable[list[Any]]) -> list[Dispatch]:
-    return dispatches((await pending)[1])
-
-
-async def _reopened(pending: Awaitable[list[Any]], run_id: str) -> list[Dispatch]:
-    reply = await pending
-    match reply[0]:
-        case b"OK":
-            return dispatches(reply[1])
-        case b"NOT_FAILED":
-            raise InvalidInputError(f"run {run_id} is {reply[1].decode()}; only a failed run can be retried")
-        case b"CHILD":
-            raise InvalidInputError(f"run {run_id} is a child; retry its parent {reply[1].decode()} instead")
-        case _:
-            raise _absent(reply, run_id)
-
-
-def _absent(reply: list[Any], run_id: str) -> Agnt5Error:
-    if reply[0] == b"ENDED":
-        return RunEndedError(f"run {run_id} has ended: it is {reply[1].decode()}")
-    return RunNotFoundError(f"run {run_id}: there is none of this id (never started, or past its retention)")
-
-
-async def _fired(pending: Awaitable[list[Any]]) -> Fired:
-    _, count, due, now, out, late = await pending
-    return Fired(int(count), int(float(due)) if due else None, int(now), dispatches(out), [int(ms) for ms in late])
-
-
-async def _reaped(pending: Awaitable[list[Any]]) -> tuple[int, int, list[Dispatch]]:
-    _, count, left, out = await pending
-    return int(count), int(left), dispatches(out)
-
-
-async def _requeued(pending: Awaitable[list[Any]]) -> tuple[int, int | None, list[Dispatch]]:
-    _, count, oldest, out = await pending
-    return int(count), int(float(oldest)) if oldest else None, dispatches(out)
-
-
-async def _beaten(pending: Awaitable[list[Any]]) -> tuple[bool, int]:
-    reply = await pending
-    return reply[0] == b"NEW", int(reply[1])

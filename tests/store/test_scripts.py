@@ -94,7 +94,9 @@ def test_scripts_take_no_key_but_their_shards_prefix_and_no_clock_but_the_server
         assert code.count("KEYS[1]") == (name == "lib/core")
         for call in re.findall(r"redis\.call\('([A-Z]+)', ?([^,)]+)", code):
             # the LPUSH is to the broker's list, where broker and store are one database
-            assert call[0] in {"TIME", "PUBLISH", "LPUSH"} or call[1].startswith(("P ..", "key", "log", "old", "zset", "owned"))
+            assert call[0] in {"TIME", "PUBLISH", "LPUSH"} or call[1].startswith(
+                ("P ..", "key", "log", "old", "zset", "owned")
+            )
 
 
 @pytest.mark.parametrize("name", NAMES)

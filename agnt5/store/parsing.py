@@ -1,0 +1,169 @@
+"""Replies of scripts as values, or as the errors that they stand for. One function a verb of `store.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Any
+
+from agnt5.contracts.errors import (
+    Agnt5Error,
+    DuplicateRunError,
+    InvalidInputError,
+    JournalLimitError,
+    RunEndedError,
+    RunNotFoundError,
+    StaleEpochError,
+)
+from agnt5.contracts.runs import RunStatus
+from agnt5.store.replies import Applied, Claimed, Created, Dispatch, Fired, More, NotClaimed, dispatches, mails
+
+
+def fence(reply: list[Any], run_id: str) -> Applied | None:
+    """The answer of the fence: None when the write went on, `Applied(again)`, or an error."""
+    match reply[0]:
+        case b"STALE":
+            raise StaleEpochError(
+                f"run {run_id}: another worker owns it now ({reply[1].decode()}); this write was refused"
+            )
+        case b"AGAIN":
+            return Applied(again=True, length=int(reply[1]))
+        case b"LIMIT":
+            raise JournalLimitError(
+                f"run {run_id}: its journal has {int(reply[1])} entries, the limit is reached; cut it with"
+                " ctx.continue_as_new(...) or split the work into child runs"
+            )
+        case _:
+            return None
+
+
+async def created(pending: Awaitable[list[Any]], run_id: str, handler: str) -> Created:
+    reply = await pending
+    match reply[0]:
+        case b"CREATED":
+            return Created(True, RunStatus.QUEUED, dispatches(reply[2]))
+        case b"EXISTS":
+            return Created(False, RunStatus(reply[1].decode()))
+        case _:
+            raise DuplicateRunError(
+                f"run {run_id}: it exists already, as {reply[1].decode()}, with another input or handler than"
+                f" {handler}; use another id, or client.get(...) for the one that exists"
+            )
+
+
+async def claimed(pending: Awaitable[list[Any]]) -> Claimed | NotClaimed:
+    reply = await pending
+    if reply[0] != b"CLAIMED":
+        detail = reply[1].decode() if len(reply) > 1 else ""
+        return NotClaimed(reply[0].decode().lower(), detail)
+    _, epoch, attempt, failures, crashes, generation, seen, length, now, entries = reply
+    return Claimed(
+        epoch=epoch.decode(),
+        attempt=int(attempt),
+        failures=int(failures),
+        crashes=int(crashes),
+        generation=int(generation),
+        seen=int(seen),
+        length=int(length),
+        now_ms=int(now),
+        entries=entries,
+    )
+
+
+async def applied(pending: Awaitable[list[Any]], run_id: str) -> Applied:
+    reply = await pending
+    if again := fence(reply, run_id):
+        return again
+    return Applied(length=int(reply[1]), now_ms=int(reply[2]), out=dispatches(reply[3]), mail=mails(reply[4]))
+
+
+async def finished(pending: Awaitable[list[Any]], run_id: str) -> Applied:
+    reply = await pending
+    if again := fence(reply, run_id):
+        return again
+    return Applied(now_ms=int(reply[1]), out=dispatches(reply[2]), mail=mails(reply[3]))
+
+
+async def retried(pending: Awaitable[list[Any]], run_id: str) -> list[Dispatch]:
+    reply = await pending
+    return [] if fence(reply, run_id) else dispatches(reply[2])
+
+
+async def parked(pending: Awaitable[list[Any]], run_id: str) -> list[Dispatch] | More:
+    reply = await pending
+    if fence(reply, run_id):
+        return []
+    return More(int(reply[1])) if reply[0] == b"MORE" else dispatches(reply[1])
+
+
+async def renewed(pending: Awaitable[list[Any]], run_id: str) -> Applied | More:
+    reply = await pending
+    if again := fence(reply, run_id):
+        return again
+    if reply[0] == b"MORE":
+        return More(int(reply[1]))
+    return Applied(length=int(reply[1]), now_ms=int(reply[2]))
+
+
+async def delivered(pending: Awaitable[list[Any]], run_id: str) -> list[Dispatch]:
+    reply = await pending
+    match reply[0]:
+        case b"OK":
+            return dispatches(reply[1])
+        case b"DUPLICATE":
+            return []
+        case b"LIMIT":
+            raise JournalLimitError(
+                f"run {run_id}: its journal is full ({int(reply[1])} entries); the signal was not taken"
+            )
+        case _:
+            raise absent(reply, run_id)
+
+
+async def cancelled(pending: Awaitable[list[Any]], run_id: str) -> tuple[RunStatus, list[Dispatch]]:
+    reply = await pending
+    if reply[0] != b"OK":
+        raise absent(reply, run_id)
+    return RunStatus(reply[1].decode()), dispatches(reply[2])
+
+
+async def woken(pending: Awaitable[list[Any]]) -> list[Dispatch]:
+    return dispatches((await pending)[1])
+
+
+async def reopened(pending: Awaitable[list[Any]], run_id: str) -> list[Dispatch]:
+    reply = await pending
+    match reply[0]:
+        case b"OK":
+            return dispatches(reply[1])
+        case b"NOT_FAILED":
+            raise InvalidInputError(f"run {run_id} is {reply[1].decode()}; only a failed run can be retried")
+        case b"CHILD":
+            raise InvalidInputError(f"run {run_id} is a child; retry its parent {reply[1].decode()} instead")
+        case _:
+            raise absent(reply, run_id)
+
+
+def absent(reply: list[Any], run_id: str) -> Agnt5Error:
+    if reply[0] == b"ENDED":
+        return RunEndedError(f"run {run_id} has ended: it is {reply[1].decode()}")
+    return RunNotFoundError(f"run {run_id}: there is none of this id (never started, or past its retention)")
+
+
+async def fired(pending: Awaitable[list[Any]]) -> Fired:
+    _, count, due, now, out, late = await pending
+    return Fired(int(count), int(float(due)) if due else None, int(now), dispatches(out), [int(ms) for ms in late])
+
+
+async def reaped(pending: Awaitable[list[Any]]) -> tuple[int, int, list[Dispatch]]:
+    _, count, left, out = await pending
+    return int(count), int(left), dispatches(out)
+
+
+async def requeued(pending: Awaitable[list[Any]]) -> tuple[int, int | None, list[Dispatch]]:
+    _, count, oldest, out = await pending
+    return int(count), int(float(oldest)) if oldest else None, dispatches(out)
+
+
+async def beaten(pending: Awaitable[list[Any]]) -> tuple[bool, int]:
+    reply = await pending
+    return reply[0] == b"NEW", int(reply[1])
