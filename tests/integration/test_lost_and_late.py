@@ -168,7 +168,9 @@ def test_a_backlog_that_only_waits_is_not_multiplied(cluster: Cluster, worker: N
 def test_a_warm_shutdown_parks_workflows_and_lets_functions_finish(cluster: Cluster, worker: Node):
     workflow = cluster.client.start("attacked.journey", {"legs": 1})
     function = cluster.client.start("attacked.patient", {"name": "finishing"})
-    until_sync(lambda: f"finishing 0 {worker.pid}" in cluster.noted("patients") and workflow.status() == "waiting", 20)
+    until_sync(lambda: f"finishing 0 {worker.pid}" in cluster.noted("patients"), 20)
+    # it waits for the signal, not for its first task: the end of that would queue it again
+    until_sync(lambda: isinstance(workflow.history()[-1], SignalAwaited) and workflow.status() == "waiting", 20)
     pid = worker.pid
     worker.signal(15)
     until_sync(lambda: workflow.state().host is None, 20)
