@@ -11,6 +11,8 @@ import pytest
 from support.cluster import Cluster, Node, figure
 from support.waiting import until_sync
 
+from agnt5.replay.events import SignalAwaited
+
 HERE = Path(__file__).parent
 
 SHORT = {
