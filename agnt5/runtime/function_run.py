@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,7 +68,7 @@ class LiveFunction(LiveRun):
 
     replaying = False
 
-    def start(self, events: list[Event]) -> None:
+    def start(self, events: list[Event]) -> Coroutine[Any, Any, None]:
         first = events[0]
         assert isinstance(first, RunStarted)
         self.started = first
@@ -79,10 +79,13 @@ class LiveFunction(LiveRun):
         self._cancelled: str | None = None
         self._checkpoints = Checkpoints(self.run_id, events)
         self._notice(events)
-        self._task = self.host.spawn(self._run(), self)
+        task = asyncio.current_task()
+        assert task is not None  # the host's, which is ours from here on
+        self._task = task
         for event in events:
             if isinstance(event, CancelRequested):
                 self._cancel(event)
+        return self._run()
 
     # ---- the attempt
 

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from agnt5.contracts.clock import now_ms
@@ -139,7 +140,9 @@ class Host:
         if len(entries) < claimed.length:
             entries = entries + await self.store.entries(live.run_id, len(entries))
         try:
-            live.begin(entries)
+            code = live.begin(entries)
+            if code is not None:
+                await code
         except Exception as error:  # noqa: BLE001 - told and given up by the run itself
             live.went_wrong(error)
 
@@ -150,7 +153,7 @@ class Host:
                 return
             await self.store.link.call("HSET", keys.run(live.run_id, self.store.shards), "danger", "1")
             logger.warning("run %s has seen %d workers die; it is tried alone", live.run_id, claimed.crashes)
-            await self._start(live, claimed)
+            self.spawn(self._start(live, claimed))
             end = self.loop.time() + SUSPECT_S
             while self.loop.time() < end and live.busy:  # noqa: ASYNC110 - rare, and tells without hooks in live runs
                 await asyncio.sleep(0.05)
@@ -163,18 +166,17 @@ class Host:
         """Run a coroutine; what it raises is told to its run."""
         task = self.loop.create_task(coro)
         self._tasks.add(task)
-
-        def done(task: asyncio.Task[Any]) -> None:
-            self._tasks.discard(task)
-            if task.cancelled() or (error := task.exception()) is None:
-                return
-            if live is not None:
-                live.went_wrong(error)
-            else:
-                logger.error("host %s: %r", self.name, error, exc_info=error)
-
-        task.add_done_callback(done)
+        task.add_done_callback(self._done if live is None else partial(self._done, live=live))
         return task
+
+    def _done(self, task: asyncio.Task[Any], live: LiveRun | None = None) -> None:
+        self._tasks.discard(task)
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        if live is not None:
+            live.went_wrong(error)
+        else:
+            logger.error("host %s: %r", self.name, error, exc_info=error)
 
     def later(self, delay_s: float, callback: Callable[[], Any]) -> None:
         """Call back after a while."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Literal
 
 from agnt5 import codec
@@ -91,17 +91,18 @@ class LiveRun:
 
     # ---- what comes in
 
-    def begin(self, entries: list[bytes]) -> None:
-        """Apply the journal as it was claimed, and start the code."""
+    def begin(self, entries: list[bytes]) -> Coroutine[Any, Any, None] | None:
+        """Apply the journal as it was claimed, and start the code; what is returned is to be awaited to run it."""
         events = [journal.decode(entry) for entry in entries]
         self.begun, self.seen = True, len(events)
         if self.slot is not None:
             assert isinstance(events[0], RunStarted)
             self.slot.started(events[0].input, self.claimed.attempt)
-        self.start(events)
+        code = self.start(events)
         if self._inbox:  # what came while it had to wait for its turn
             self._inbox = {at: event for at, event in self._inbox.items() if at > self.seen}
             self._settle()
+        return code
 
     def mail(self, length: int, entry: bytes) -> None:
         """An event came by the channel, or from a neighbour on this host."""
@@ -347,8 +348,8 @@ class LiveRun:
     # ---- what the two kinds differ in
 
     @abstractmethod
-    def start(self, events: list[Event]) -> None:
-        """Start the code with the journal so far."""
+    def start(self, events: list[Event]) -> Coroutine[Any, Any, None] | None:
+        """Start the code with the journal so far; live code is returned, for the current task to run."""
 
     @abstractmethod
     def apply(self, events: list[Event]) -> None:
