@@ -120,7 +120,7 @@ class LiveFunction(LiveRun):
 
     async def _call(self) -> Any:
         handler, ctx = self.handler, FunctionContext(self.info(self.started), self)
-        kwargs = handler.bind(self.started.input)
+        kwargs = self.arguments(self.started)
         with contained():
             if inspect.iscoroutinefunction(handler.fn):
                 return await handler.fn(ctx, **kwargs)

@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any
 
 from agnt5.contracts.clock import now_ms
-from agnt5.contracts.errors import Agnt5Error, StaleEpochError
+from agnt5.contracts.errors import Agnt5Error, InvalidInputError, StaleEpochError
 from agnt5.contracts.ids import check_id
 from agnt5.contracts.runs import Kind
 from agnt5.contracts.settings import Settings
@@ -129,8 +129,7 @@ class Host:
         claimed = await claim
         if isinstance(claimed, NotClaimed) and claimed.reason == "gone" and arrival.plain:
             check_id(arrival.run_id, "task id")  # a stranger's `a~b` would pass for a child of a
-            value = handler.bind_call(arrival.args, arrival.kwargs, check=False)
-            request = StartRequest(arrival.run_id, handler.address, value, priority=arrival.priority)
+            request = _requested(arrival, handler)
             await start_run(self.store, self.settings, request, handler)
             claimed = await self.store.claim(arrival.run_id, host=self.name, nonce=nonce, kind=handler.kind.value)
         return claimed
@@ -203,7 +202,7 @@ class Host:
             self.dispatcher.send(applied.out)
         for mail in applied.mail:
             if live := self.live.get(mail.run_id):
-                live.mail(mail.length, mail.entry)
+                live.mail(mail.generation, mail.length, mail.entry)
 
     def clock_ms(self) -> int:
         """The store's time, as well as this machine's clock and the last heartbeat tell."""
@@ -237,9 +236,9 @@ class Host:
     # ---- events
 
     def _on_mail(self, _channel: bytes, message: bytes) -> None:
-        run_id, length, entry = message.split(b"\n", 2)
+        run_id, generation, length, entry = message.split(b"\n", 3)
         if live := self.live.get(run_id.decode()):
-            live.mail(int(length), entry)
+            live.mail(int(generation), int(length), entry)
 
     def _recheck(self) -> None:
         """The channel was cut for a while: what was published then is read from the journals."""
@@ -315,6 +314,15 @@ class Host:
         with contextlib.suppress(Agnt5Error):
             # not taken off the list: beat looks for what may be left, at once, and strikes it off
             await self.store.link.call("ZADD", keys.hosts(), "XX", 0, self.name)
+
+
+def _requested(arrival: Arrival, handler: Handler) -> StartRequest:
+    """The run that a plain producer's message asks for."""
+    try:
+        value, refusal = handler.bind_call(arrival.args, arrival.kwargs, check=False), None
+    except InvalidInputError as error:
+        value, refusal = {"args": list(arrival.args), "kwargs": arrival.kwargs}, str(error)
+    return StartRequest(arrival.run_id, handler.address, value, priority=arrival.priority, refusal=refusal)
 
 
 async def _done(pending: Awaitable[Any]) -> None:

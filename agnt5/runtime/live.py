@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from agnt5 import codec
 from agnt5.contracts.errors import (
     Agnt5Error,
+    InvalidInputError,
     JournalLimitError,
     RunCancelledError,
     RunFailedError,
@@ -30,6 +31,7 @@ from agnt5.contracts.runs import RunStatus
 from agnt5.registry import Handler
 from agnt5.replay import journal
 from agnt5.replay.events import CancelRequested, Event, RunReopened, RunStarted
+from agnt5.runtime.starting import REFUSAL
 from agnt5.sdk.port import RunInfo
 from agnt5.store.replies import Applied, Claimed, More
 from agnt5.store.store import Batch, Ownership
@@ -50,6 +52,7 @@ class LiveRun:
         self.own = own
         self.claimed = claimed
         self.slot = slot
+        self.generation = claimed.generation
         self.seen = 0
         self.begun_s = host.loop.time()
         self.idle_since_s = self.begun_s
@@ -89,14 +92,20 @@ class LiveRun:
             host=self.own.host,
         )
 
+    def arguments(self, started: RunStarted) -> dict[str, Any]:
+        """What the handler is called with. Raises `InvalidInputError` where the input does not fit."""
+        if (refusal := started.options.get(REFUSAL)) is not None:
+            raise InvalidInputError(refusal)
+        return self.handler.bind(started.input)
+
     # ---- what comes in
 
     def begin(self, entries: list[bytes]) -> Coroutine[Any, Any, None] | None:
         """Apply the journal as it was claimed, and start the code; what is returned is to be awaited to run it."""
         events = [journal.decode(entry) for entry in entries]
-        self.begun, self.seen = True, len(events)
+        assert isinstance(events[0], RunStarted)
+        self.begun, self.seen, self.generation = True, len(events), events[0].generation
         if self.slot is not None:
-            assert isinstance(events[0], RunStarted)
             self.slot.started(events[0].input, self.claimed.attempt)
         code = self.start(events)
         if self._inbox:  # what came while it had to wait for its turn
@@ -104,9 +113,9 @@ class LiveRun:
             self._settle()
         return code
 
-    def mail(self, length: int, entry: bytes) -> None:
-        """An event came by the channel, or from a neighbour on this host."""
-        if length > self.seen and length not in self._inbox:
+    def mail(self, generation: int, length: int, entry: bytes) -> None:
+        """An event came by the channel, or from a neighbour on this host; maybe late, from before a renewal."""
+        if generation == self.generation and length > self.seen and length not in self._inbox:
             self._inbox[length] = journal.decode(entry)
             if self.begun:
                 self._settle()
@@ -249,6 +258,7 @@ class LiveRun:
         data = error_data(error, where=f"run {self.run_id} ({self.handler.address})")
         if await self._finish("timeout" if timed_out else "failed", _error_json(data)):
             failure = from_data(data, TaskFailedError)
+            logger.error("%s", failure)
             if self.slot is not None:
                 self._take_slot().failed(failure)
             else:
@@ -292,6 +302,7 @@ class LiveRun:
         )
         self.host.forget(self)
         self.host.dispatcher.send(await pending)
+        logger.warning("%s; tried again in %.1f s", from_data(data, TaskFailedError), delay_ms / 1000)
         if self.slot is not None:
             self._take_slot().retried(from_data(data, TaskFailedError), self.host.clock_ms() + delay_ms)
 

@@ -16,6 +16,9 @@ from agnt5.replay.events import RunStarted
 from agnt5.store.replies import Created
 from agnt5.store.store import Store
 
+REFUSAL = "refusal"
+"""The run option that holds why a run fails before its code begins."""
+
 
 @dataclass(frozen=True, slots=True)
 class StartRequest:
@@ -27,6 +30,8 @@ class StartRequest:
     headers: Mapping[str, str] = field(default_factory=dict)
     priority: int | None = None
     run_timeout_ms: int | None = None
+    refusal: str | None = None
+    """Why its arguments do not fit: the run is created all the same and fails with this, so that its caller learns."""
 
 
 async def start_run(store: Store, settings: Settings, request: StartRequest, handler: Handler | None) -> Created:
@@ -53,6 +58,7 @@ async def start_run(store: Store, settings: Settings, request: StartRequest, han
             headers=dict(request.headers),
             queue=queue,
             priority=priority,
+            options={} if request.refusal is None else {REFUSAL: request.refusal},
         )
     )
     return await store.create(

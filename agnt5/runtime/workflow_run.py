@@ -71,7 +71,7 @@ class LiveWorkflow(LiveRun):
 
     async def _program(self, machine: Machine, started: RunStarted) -> Any:
         ctx = WorkflowContext(self.info(started), machine)
-        kwargs = self.handler.bind(started.input)
+        kwargs = self.arguments(started)
         with contained():
             return await self.handler.fn(ctx, **kwargs)
 

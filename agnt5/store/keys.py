@@ -110,7 +110,7 @@ def static() -> str:
 
 
 def host_channel(host: str) -> str:
-    """Channel: events of runs that a host owns: id, length and entry, a line each."""
+    """Channel: events of runs that a host owns: id, generation, length and entry, a line each."""
     return f"agnt5:host:{host}"
 
 

@@ -20,9 +20,10 @@ class Dispatch:
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """An event for a run that the calling host owns: the journal's length after it, and the entry."""
+    """An event for a run that the calling host owns: the journal's generation and length after it, and the entry."""
 
     run_id: str
+    generation: int
     length: int
     entry: bytes
 
@@ -132,4 +133,7 @@ def dispatches(flat: list[bytes]) -> list[Dispatch]:
 def mails(flat: list[bytes | int]) -> list[Mail]:
     """The flat MAIL list of a script."""
     it: Any = iter(flat)
-    return [Mail(run_id.decode(), int(length), entry) for run_id, length, entry in zip(it, it, it, strict=True)]
+    return [
+        Mail(run_id.decode(), int(generation), int(length), entry)
+        for run_id, generation, length, entry in zip(it, it, it, it, strict=True)
+    ]

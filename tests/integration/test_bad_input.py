@@ -163,12 +163,13 @@ def test_a_plain_producers_mistake_is_logged_with_its_task_and_harms_nobody(clus
     cluster.sound()
 
 
-@pytest.mark.xfail(raises=RunNotFoundError, strict=True, reason="the message is logged and dropped, nobody is told")
 def test_a_plain_producer_learns_of_its_wrong_arguments(cluster):
     cluster.celery.send_task("attacked.travel", kwargs={"arm": 1}, task_id="wrong", queue="agnt5.attacked")
-    cluster.nodes[0].says("message wrong for attacked.travel")
-    with pytest.raises(TaskFailedError, match="arm"):
+    until_sync(lambda: cluster.client.states(["wrong"]), 10)
+    with pytest.raises(TaskFailedError, match="arm") as failure:
         cluster.client.wait("wrong", timeout=5)
+    assert failure.value.type == "InvalidInputError"
+    assert cluster.client.state("wrong").attempt == 0
 
 
 def test_garbage_in_the_queue_harms_nobody(cluster):

@@ -73,7 +73,7 @@ async def test_an_owners_host_hears_of_a_signal_by_channel(store, admin):
     listener.subscribe(keys.host_channel("h1"))
     listener.get_message(timeout=1)
     assert await store.deliver("r", operation="1", body=SIGNAL) == []
-    assert listener.get_message(timeout=1)["data"].startswith(b"r\n2\n{")
+    assert listener.get_message(timeout=1)["data"].startswith(b"r\n0\n2\n{")
     listener.close()
 
 

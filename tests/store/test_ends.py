@@ -93,7 +93,7 @@ async def test_a_parent_on_the_same_host_gets_its_childs_end_as_mail(store):
     kid.host = own.host
     applied = await store.finish(kid, "failed", b'{"type":"X"}')
     [mail] = applied.mail
-    assert (mail.run_id, mail.length) == ("r", 3)
+    assert (mail.run_id, mail.generation, mail.length) == ("r", 0, 3)
     assert json.loads(mail.entry)["error"] == {"type": "X"}
     assert applied.out == []
 
@@ -105,8 +105,8 @@ async def test_a_parent_on_another_host_gets_its_childs_end_by_channel(store, ad
     listener.get_message(timeout=1)
     applied = await store.finish(kid, "completed", b"[1.0]")
     assert (applied.mail, applied.out) == ([], [])
-    run_id, length, entry = listener.get_message(timeout=1)["data"].split(b"\n", 2)
-    assert (run_id, length) == (b"r", b"3")
+    run_id, generation, length, entry = listener.get_message(timeout=1)["data"].split(b"\n", 3)
+    assert (run_id, generation, length) == (b"r", b"0", b"3")
     assert entry.endswith(b'"result":[1.0]}')
     listener.close()
 

@@ -19,7 +19,7 @@ FENCE = {"STALE", "AGAIN", "GAP"}
 STUBLESS = {"advance"}  # called by beat itself, on its own connection
 
 SAMPLES: dict[str, Any] = {
-    "out": [b"q", b"5", b"s.h", b"r"], "mail": [b"r", 3, b"{}"], "entries": [b"{}"], "lateness": [b"7"],
+    "out": [b"q", b"5", b"s.h", b"r"], "mail": [b"r", b"0", 3, b"{}"], "entries": [b"{}"], "lateness": [b"7"],
     "status": b"failed", "parent": b"p", "epoch": b"1:n", "host": b"h", "handler": b"s.h", "next_due": b"17",
     "oldest": b"",
 }  # fmt: skip

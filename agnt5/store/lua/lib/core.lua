@@ -7,7 +7,7 @@ local NOW = TIME[1] * 1000 + math.floor(TIME[2] / 1000)
 local function ms(n) return string.format('%.0f', n) end
 local NOW_S = ms(NOW)
 local OUT = {}  -- messages that the caller sends: queue, priority, handler, id (flat)
-local MAIL = {} -- events of runs which the calling host owns: id, journal length, entry (flat)
+local MAIL = {} -- events of runs which the calling host owns: id, generation, journal length, entry (flat)
 local ME = ''   -- the calling host, where there is one
 local ENDED = { completed = true, failed = true, cancelled = true }
 
@@ -75,9 +75,9 @@ local function tell(id, r, body)
   if r.host and r.host ~= '' then
     if r.host == ME then
       local m = #MAIL
-      MAIL[m + 1], MAIL[m + 2], MAIL[m + 3] = id, n, e
+      MAIL[m + 1], MAIL[m + 2], MAIL[m + 3], MAIL[m + 4] = id, r.gen, n, e
     else
-      redis.call('PUBLISH', 'agnt5:host:' .. r.host, id .. '\n' .. n .. '\n' .. e)
+      redis.call('PUBLISH', 'agnt5:host:' .. r.host, id .. '\n' .. r.gen .. '\n' .. n .. '\n' .. e)
     end
   elseif r.status == 'waiting' and not r.retry then
     enqueue(id, r)
