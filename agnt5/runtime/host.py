@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 from typing import Any
 
 from agnt5.contracts.clock import now_ms
@@ -42,6 +43,9 @@ logger = logging.getLogger("agnt5.runtime")
 
 SUSPECT_CRASHES = 2
 """After so many killed hosts a run is tried alone, so that only the guilty one is blamed."""
+
+RECONCILE_TURNS = 30
+"""Seconds between two comparisons with what the store lists as ours; after a reconnect it is done at once."""
 
 SUSPECT_S = 30.0
 """A suspect that lived this long alone is no longer one."""
@@ -77,6 +81,7 @@ class Host:
         self.live: dict[str, LiveRun] = {}
         self.clock_offset_ms = 0
         self.draining = False
+        self._claiming: set[str] = set()
         self._idle: OrderedDict[str, LiveRun] = OrderedDict()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._threads = ThreadPoolExecutor(max_workers=64, thread_name_prefix="agnt5-sync")
@@ -102,6 +107,7 @@ class Host:
             self.spawn(self._take(arrival, handler, slot))
 
     async def _take(self, arrival: Arrival, handler: Handler, slot: Slot) -> None:
+        self._claiming.add(arrival.run_id)
         try:
             claimed = await self._claim(arrival, handler)
         except Agnt5Error as error:
@@ -111,6 +117,8 @@ class Host:
         except BaseException:
             slot.refuse("claiming was interrupted")
             raise
+        finally:
+            self._claiming.discard(arrival.run_id)
         if isinstance(claimed, NotClaimed):
             slot.drop(f"{claimed.reason} {claimed.detail}".rstrip())
             return
@@ -251,15 +259,31 @@ class Host:
 
     async def _housekeeping(self) -> None:
         """Once a second: read again what waits, with growing distance, and park what has waited long."""
-        turn = 0
-        while True:
+        reconnects = self.store.link.reconnects
+        for turn in count(1):
             await asyncio.sleep(1.0)
-            turn += 1
+            if reconnects != self.store.link.reconnects or turn % RECONCILE_TURNS == 0:
+                reconnects = self.store.link.reconnects
+                self.spawn(self.reconcile())
             now = self.loop.time()
             due = [live for live in self.live.values() if _doubled(now - live.idle_since_s)]
             if due:
                 await self._check(due)
             await self._park_idle(now)
+
+    async def reconcile(self) -> None:
+        """Agree with the store on what is ours.
+
+        A server that came back from an older state (AOF everysec) lists runs that we have finished, and has
+        forgotten claims that we have made. The first nobody would ever go on with; the second are others' by now.
+        """
+        await self.reaped()
+        for shard in range(self.store.shards):
+            for member in await self.store.link.call("SMEMBERS", keys.owned(shard, self.name)):
+                run_id = member.decode()
+                if run_id not in self.live and run_id not in self._claiming:
+                    logger.warning("run %s is listed as ours and is not; it is queued again", run_id)
+                    self.dispatcher.send(await self.store.disown(run_id, host=self.name))
 
     async def _park_idle(self, now: float) -> None:
         linger_s = self.settings.linger_ms / 1000 if self.linger else 0.0

@@ -202,6 +202,10 @@ class Store:
         reply = self._fenced("renew", own, seen, self.retention_ms, body, len(carried), *carried)
         return parsing.renewed(reply, own.run_id)
 
+    def disown(self, run_id: str, *, host: str) -> Awaitable[list[Dispatch]]:
+        """Queue a run that the store lists as a host's and that the host does not know."""
+        return parsing.woken(self._run("disown", run_id, host))
+
     # ---- beat's verbs
 
     def fire(self, shard: int, *, limit: int, timeout_error: bytes) -> Awaitable[Fired]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 from support.cluster import Cluster
+from support.server import Server
 from support.waiting import until_sync
 
 LOAD = 150
@@ -16,7 +17,9 @@ LOAD = 150
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    with Cluster(["attacked"], paths=[Path(__file__).parent], AGNT5_LINGER="10m") as cluster:
+    # always: with everysec a killed server may lose what it has acknowledged, while a slow fsync holds its writes up
+    server = Server(appendfsync="always")
+    with Cluster(["attacked"], paths=[Path(__file__).parent], server=server, AGNT5_LINGER="10m") as cluster:
         yield cluster.start(cluster.worker("w1"), cluster.worker("w2"), cluster.beat())
 
 

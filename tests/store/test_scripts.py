@@ -128,6 +128,7 @@ VERBS: dict[str, Any] = {
     "reopen": lambda s, o: s.reopen("r"),
     "wake": lambda s, o: s.wake("r"),
     "mend": lambda s, o: s.mend("r"),
+    "disown": lambda s, o: s.disown("r", host="h"),
     "claim": lambda s, o: s.claim("r", host="h", nonce="n", kind="k"),
     "append": lambda s, o: s.append(o, Batch()),
     "finish": lambda s, o: s.finish(o, "completed", b"1"),
