@@ -45,6 +45,8 @@ format: $(ENV)
 	$(BIN)/ruff format .
 
 bench: $(ENV)
+	$(BIN)/python bench/noop.py
+	$(BIN)/python bench/replay.py
 	$(BIN)/python bench/durable.py
 
 chaos: $(ENV)
