@@ -127,7 +127,11 @@ class Link:
 
     def _send(self, call: Call) -> None:
         self._unsent.append(call)
-        if not self._flushing and self._wire is not None:
+        if self._flushing or self._wire is None:
+            return
+        if not self._sent:  # nobody to travel with is on the way: a lone caller need not wait for the tick's end
+            self._flush()
+        else:
             assert self._loop is not None
             self._flushing = True
             self._loop.call_soon(self._flush)
