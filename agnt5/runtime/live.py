@@ -62,6 +62,7 @@ class LiveRun:
         self._inbox: dict[int, Event | None] = {}
         self._writing = 0
         self._reading = False
+        self._settling = False
         self._status = RunStatus.RUNNING
 
     @property
@@ -117,8 +118,13 @@ class LiveRun:
         """An event came by the channel, or from a neighbour on this host; maybe late, from before a renewal."""
         if generation == self.generation and length > self.seen and length not in self._inbox:
             self._inbox[length] = journal.decode(entry)
-            if self.begun:
-                self._settle()
+            if self.begun and not self._settling:  # all mail of this tick in one activation
+                self._settling = True
+                self.host.loop.call_soon(self._settle_mail)
+
+    def _settle_mail(self) -> None:
+        self._settling = False
+        self._settle()
 
     def check(self, length: int) -> None:
         """The journal is known to have this length: read it if a publication was lost."""
