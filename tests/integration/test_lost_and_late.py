@@ -52,7 +52,9 @@ def test_a_frozen_worker_comes_back_to_find_its_runs_taken_and_changes_nothing(c
     workflow.signal("arrive", "there")
     results = function.result(timeout=20), workflow.result(timeout=20)
     worker.thaw()
-    worker.says("another worker owns it now")
+    # by its next write or by its next heartbeat, whichever comes first
+    learnt = ("another worker owns it now", "was taken over while this worker looked dead")
+    until_sync(lambda: any(text in worker.output() for text in learnt), 10)
     assert results == ({"attempt": 1, "pid": other.pid}, [0, "stamp 0", "there", 1])
     assert (function.result(), workflow.result()) == results
     for run in (function, workflow):
