@@ -71,6 +71,7 @@ def test_connections_that_are_cut_are_made_again(cluster: Cluster):
 
 def test_a_signal_is_heard_at_once_though_its_publication_was_lost(cluster: Cluster, waiter):
     """The waiting run's journal is looked at ever more rarely, so that only the new connection can have told."""
+    until_sync(lambda: waiter.state().started_at, 20)
     until_sync(lambda: datetime.now(UTC) - waiter.state().started_at > timedelta(seconds=4.5), 20)
     assert waiter.state().host is not None
     assert waiter.status() == "waiting"
