@@ -110,22 +110,16 @@ class Settings:
     """Shards of the key space. Fixed by the first process that ever starts on a server."""
     retention_ms: int = _setting(604_800_000, _duration(1000))
     """How long the record of an ended run is kept."""
-    metrics_port: int | None = _setting(None, _count(1, 65_535))
-    """Port of the Prometheus endpoint; None serves none."""
 
     linger_ms: int = _setting(10_000, _duration())
     """How long a waiting workflow stays in memory before it is parked."""
     max_hosted: int = _setting(10_000, _count(0, 10_000_000))
     """Waiting runs that one worker process keeps in memory; the least recently used are parked beyond it."""
-    max_active: int = _setting(1000, _count(1, 1_000_000))
-    """Runs that one worker process advances at the same time."""
 
     payload_limit: int = _setting(1_048_576, _size())
     """Bytes of JSON of one input, result, step result or signal."""
     journal_limit_events: int = _setting(10_000, _count(100, 10_000_000))
     """Events of one generation of a run's journal."""
-    journal_limit_bytes: int = _setting(67_108_864, _size())
-    """Bytes of one generation of a run's journal."""
 
     heartbeat_ms: int = _setting(1000, _duration(50))
     """How often a host renews its liveness entry."""

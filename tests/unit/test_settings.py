@@ -13,8 +13,8 @@ def test_an_empty_environment_gives_the_defaults():
     assert settings == Settings()
     assert settings.redis_url == settings.broker_url == "redis://localhost:6379/0"
     assert (settings.shards, settings.retention_ms, settings.linger_ms) == (16, 7 * 86_400_000, 10_000)
-    assert (settings.max_hosted, settings.payload_limit, settings.metrics_port) == (10_000, 1 << 20, None)
-    assert (settings.journal_limit_events, settings.journal_limit_bytes) == (10_000, 64 << 20)
+    assert (settings.max_hosted, settings.payload_limit) == (10_000, 1 << 20)
+    assert settings.journal_limit_events == 10_000
     assert settings.liveness_timeout_ms == 5000
 
 
@@ -58,7 +58,7 @@ def test_sizes_are_read_in_every_form(written, size):
         ("AGNT5_RETENTION", "1ms", "at least 1000 ms"),
         ("AGNT5_RETENTION", "7 years", "duration"),
         ("AGNT5_PAYLOAD_LIMIT", "1parsec", "size"),
-        ("AGNT5_METRICS_PORT", "99999", "from 1 to 65535"),
+        ("AGNT5_SHARDS", "99999", "from 1 to 4096"),
         ("AGNT5_REDIS_URL", "localhost:6379", "redis://"),
         ("AGNT5_REDIS_URL", "amqp://b", "redis://"),
         ("AGNT5_BROKER_URL", "rabbit", "URL"),
