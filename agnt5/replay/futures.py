@@ -4,15 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any, Protocol
-
-
-class Numbering(Protocol):
-    """What gives tasks and futures their numbers: the loop."""
-
-    def next_number(self) -> int:
-        """1, 2, 3..."""
-        ...
+from typing import Any
 
 
 class OrderedTask(asyncio.Task[Any]):

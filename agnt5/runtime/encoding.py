@@ -9,9 +9,6 @@ from agnt5.contracts.errors import SerializationError
 from agnt5.replay import journal
 from agnt5.replay.events import Event
 
-ENVELOPE = 200
-"""Bytes of an event beside the value that it carries, at most, short names taken for granted."""
-
 
 def encode_checked(event: Event, value: Any, what: str, limit: int) -> bytes:
     """The body of an event which carries a user's value.

@@ -42,13 +42,6 @@ THREADS = 64
 #: Seconds that a cold shutdown waits for cancelled coroutines.
 COLD_S = 5.0
 
-_current: TaskPool | None = None
-
-
-def current_pool() -> TaskPool | None:
-    """The running pool of this process, or None outside of an asyncio worker."""
-    return _current
-
 
 class TaskPool(BasePool):  # type: ignore[misc]  # Celery is untyped
     """The pool; see the module's docstring."""
@@ -110,9 +103,7 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery is untyped
 
     def on_start(self) -> None:
         """Start the loop's thread."""
-        global _current  # noqa: PLW0603  # one pool per process, and tasks have no other way to it
         self._thread.start()
-        _current = self
 
     def register_with_event_loop(self, hub: Any) -> None:
         """Let Celery's event loop run callbacks, and wake ours once per turn."""
@@ -291,8 +282,6 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery is untyped
             self._outbox.drain()
 
     def _stop(self, timeout_s: float) -> None:
-        global _current  # noqa: PLW0603
-        _current = None
         self._stopping = True
         self._executor.shutdown(wait=False, cancel_futures=True)
         self._thread.stop(timeout_s)

@@ -18,7 +18,7 @@ from agnt5.contracts.errors import RunCancelledError, RunFailedError
 from agnt5.runtime.dispatch import HEADER, read_envelope
 from agnt5.runtime.host import Arrival
 from agnt5.runtime.pool import TaskPool
-from agnt5.runtime.tasks import RunTask, arrival_of, preview, shown_error
+from agnt5.runtime.tasks import REVOKED, RunTask, arrival_of, error_fields, preview
 from agnt5.runtime.transport.channel import Channel, Held
 
 Event = tuple[str, dict[str, Any]]
@@ -98,14 +98,12 @@ class RunRequest:
 
     def failed(self, error: RunFailedError) -> None:
         if isinstance(error, RunCancelledError):
-            self._pool.tell(self._done, ("task-revoked", {"terminated": True, "signum": None, "expired": False}))
+            self._pool.tell(self._done, ("task-revoked", REVOKED))
         else:
-            fields = {"exception": shown_error(error), "traceback": error.traceback}
-            self._pool.tell(self._done, ("task-failed", fields))
+            self._pool.tell(self._done, ("task-failed", error_fields(error)))
 
     def retried(self, error: RunFailedError, due_ms: int) -> None:  # noqa: ARG002 - the protocol's
-        fields = {"exception": shown_error(error), "traceback": error.traceback}
-        self._pool.tell(self._done, ("task-retried", fields))
+        self._pool.tell(self._done, ("task-retried", error_fields(error)))
 
     # ---- in Celery's thread
 

@@ -48,9 +48,13 @@ def _is_short(value: Any, depth: int = 2) -> bool:
             return False
 
 
-def shown_error(error: RunFailedError) -> str:
-    """An error as Flower shows it: as Python would write the original exception."""
-    return f"{error.type}({error.message!r})"
+REVOKED: dict[str, Any] = {"terminated": True, "signum": None, "expired": False}
+"""What Celery's event for a cancelled run says."""
+
+
+def error_fields(error: RunFailedError) -> dict[str, Any]:
+    """What Celery's events say of an error, which Flower shows as Python would write the original exception."""
+    return {"exception": f"{error.type}({error.message!r})", "traceback": error.traceback}
 
 
 def arrival_of(name: str, headers: Any, args: Any, kwargs: Any) -> Arrival:
@@ -134,8 +138,17 @@ class RunTask(Task):  # type: ignore[misc]  # Celery is untyped
         headers = {"id": request.id, HEADER: request.get(HEADER)}
         slot = BlockingSlot(self._tell_begun)
         arrival = arrival_of(self.name, headers, args, kwargs)
-        self.runtime.submit(arrival, slot, EventTeller(self.app, self.runtime))
+        self.runtime.submit(arrival, slot, EventTeller(self._send_apart))
         return slot.wait(plain=arrival.plain)
+
+    def _send_apart(self, type_: str, fields: dict[str, Any]) -> None:
+        """Send an event from the host's loop, in a process that has no event dispatcher, without blocking."""
+        if self.app.conf.worker_send_task_events:
+            threading.Thread(target=self._publish, args=(type_, fields), daemon=True).start()
+
+    def _publish(self, type_: str, fields: dict[str, Any]) -> None:
+        with self.app.events.default_dispatcher(hostname=self.runtime.node) as dispatcher:
+            dispatcher.send(type_, **fields)
 
     def _tell_begun(self, shown: str, attempt: int) -> None:
         """Celery's own event was sent before anybody had read the input."""
@@ -144,29 +157,19 @@ class RunTask(Task):  # type: ignore[misc]  # Celery is untyped
 
 
 class EventTeller:
-    """Sends the events of runs that ended without a request, from a process that has no event dispatcher."""
+    """Tells of runs that ended without a request: `send(type, fields)` brings Celery's event on its way."""
 
-    def __init__(self, app: Any, runtime: Runtime) -> None:
-        self._app = app
-        self._runtime = runtime
-
-    def _send(self, type_: str, **fields: Any) -> None:
-        if not self._app.conf.worker_send_task_events:
-            return
-        threading.Thread(target=self._publish, args=(type_, fields), daemon=True).start()
-
-    def _publish(self, type_: str, fields: dict[str, Any]) -> None:
-        with self._app.events.default_dispatcher(hostname=self._runtime.node) as dispatcher:
-            dispatcher.send(type_, **fields)
+    def __init__(self, send: Callable[[str, dict[str, Any]], None]) -> None:
+        self._send = send
 
     def succeeded(self, run_id: str, result: Any, runtime_s: float) -> None:
-        self._send("task-succeeded", uuid=run_id, result=preview(result), runtime=runtime_s)
+        self._send("task-succeeded", {"uuid": run_id, "result": preview(result), "runtime": runtime_s})
 
     def failed(self, run_id: str, error: RunFailedError) -> None:
-        self._send("task-failed", uuid=run_id, exception=shown_error(error), traceback=error.traceback)
+        self._send("task-failed", {"uuid": run_id, **error_fields(error)})
 
     def revoked(self, run_id: str) -> None:
-        self._send("task-revoked", uuid=run_id, terminated=True, signum=None, expired=False)
+        self._send("task-revoked", {"uuid": run_id, **REVOKED})
 
 
 def register(app: Any, runtime: Runtime) -> None:

@@ -10,36 +10,26 @@ from typing import Any
 
 from celery import bootsteps, signals
 
-from agnt5.contracts.errors import Agnt5Error, RunFailedError
+from agnt5.contracts.errors import Agnt5Error
 from agnt5.runtime.pool import TaskPool
 from agnt5.runtime.predecessor import reap_predecessors
 from agnt5.runtime.process import Runtime
-from agnt5.runtime.tasks import preview, shown_error
+from agnt5.runtime.tasks import EventTeller
 from agnt5.store.opening import open_store
 
 logger = logging.getLogger("agnt5.runtime")
 
 
-class WorkerTeller:
-    """Sends the events of runs that ended without a request, by the worker's own dispatcher."""
+def _teller(worker: Any) -> EventTeller:
+    """Tells by the worker's own dispatcher, in Celery's thread."""
 
-    def __init__(self, worker: Any) -> None:
-        self._worker = worker
-
-    def _send(self, type_: str, **fields: Any) -> None:
-        consumer = self._worker.consumer
+    def send(type_: str, fields: dict[str, Any]) -> None:
+        consumer = worker.consumer
         eventer = consumer.event_dispatcher if consumer else None
         if eventer and eventer.enabled:
-            self._worker.pool.tell(lambda: eventer.send(type_, **fields))
+            worker.pool.tell(lambda: eventer.send(type_, **fields))
 
-    def succeeded(self, run_id: str, result: Any, runtime_s: float) -> None:
-        self._send("task-succeeded", uuid=run_id, result=preview(result), runtime=runtime_s)
-
-    def failed(self, run_id: str, error: RunFailedError) -> None:
-        self._send("task-failed", uuid=run_id, exception=shown_error(error), traceback=error.traceback)
-
-    def revoked(self, run_id: str) -> None:
-        self._send("task-revoked", uuid=run_id, terminated=True, signum=None, expired=False)
+    return EventTeller(send)
 
 
 class HostStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery is untyped
@@ -50,7 +40,7 @@ class HostStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery is unty
     def start(self, worker: Any) -> None:
         """On our pool the host shares its loop; on others each process makes its host on its first run."""
         if isinstance(worker.pool, TaskPool):
-            worker.app.agnt5.use_loop(worker.pool.loop, WorkerTeller(worker))
+            worker.app.agnt5.use_loop(worker.pool.loop, _teller(worker))
             _tune_interpreter()
 
     def stop(self, worker: Any) -> None:
