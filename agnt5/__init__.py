@@ -11,8 +11,14 @@ if TYPE_CHECKING:
     from agnt5.client import AsyncClient, Client
     from agnt5.contracts.errors import (
         Agnt5Error,
+        ApprovalDecidedError,
+        ApprovalNotFoundError,
+        ApprovalRefusedError,
         ConfigurationError,
         DuplicateRunError,
+        EntityBusyError,
+        EntityDeadlockError,
+        EntityNotFoundError,
         HandlerNotFoundError,
         InvalidInputError,
         JournalLimitError,
@@ -41,12 +47,18 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Agnt5Error",
+    "ApprovalDecidedError",
+    "ApprovalNotFoundError",
+    "ApprovalRefusedError",
     "AsyncClient",
     "BackoffPolicy",
     "Client",
     "ConfigurationError",
     "Context",
     "DuplicateRunError",
+    "EntityBusyError",
+    "EntityDeadlockError",
+    "EntityNotFoundError",
     "HandlerNotFoundError",
     "InvalidInputError",
     "JournalLimitError",

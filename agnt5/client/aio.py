@@ -132,11 +132,13 @@ class AsyncClient:
         headers: Mapping[str, str] | None = None,
         priority: int | None = None,
         run_timeout: float | timedelta | None = None,
+        requester: str = "",
     ) -> AsyncRun:
         """Start a run of a handler: a decorated function, or `"service.handler"`.
 
         `id` makes it idempotent: the same id with the same input is the same run, also much later; with another
-        input or handler `DuplicateRunError` is raised. Once this returns, the run is durable.
+        input or handler `DuplicateRunError` is raised. Once this returns, the run is durable. `requester` is the
+        person who asks for it: whoever that is does not approve what the run asks approval for.
 
         Raises `HandlerNotFoundError` when neither this process nor any worker has the handler, `InvalidInputError`,
         `SerializationError`, `PayloadTooLargeError`; nothing was started then. `StoreUnavailableError`: unknown
@@ -144,7 +146,7 @@ class AsyncClient:
         """
         store, dispatcher, _ = await self._open()
         known = await self._check(handler, input)
-        request = self._request(handler, input, id, headers, priority, run_timeout)
+        request = self._request(handler, input, id, headers, priority, run_timeout, requester)
         dispatcher.send((await start_run(store, self.settings, request, known)).out)
         return AsyncRun(self, request.run_id, known)
 
@@ -183,7 +185,7 @@ class AsyncClient:
 
     def _request(
         self, handler: HandlerLike, value: Any, run_id: str | None, headers: Mapping[str, str] | None,
-        priority: int | None, run_timeout: float | timedelta | None,
+        priority: int | None, run_timeout: float | timedelta | None, requester: str = "",
     ) -> StartRequest:  # fmt: skip
         address = _address(handler)
         # a handler that this process does not have: its author's choices are known by what workers announced
@@ -196,6 +198,7 @@ class AsyncClient:
             headers=_headers(headers),
             priority=options.get("priority") if priority is None else priority,
             run_timeout_ms=options.get("run_timeout_ms") if run_timeout_ms is None else run_timeout_ms,
+            requester=requester,
         )
 
     async def _check(self, handler: HandlerLike, value: Any) -> Handler | None:

@@ -145,6 +145,44 @@ class NonRetryableError(Agnt5Error):
     """Raise it from a handler (or a subclass of it) to fail the run without further attempts."""
 
 
+class EntityDeadlockError(RunFailedError, NonRetryableError):
+    """A chain of calls came back to an entity that it holds itself: waiting for it would never end."""
+
+
+class EntityBusyError(Agnt5Error):
+    """A method of this entity runs now, so that it cannot be deleted. Nothing was changed; try again later."""
+
+
+class EntityNotFoundError(Agnt5Error):
+    """There is no entity of this type and key: nothing was ever set in it, or all was deleted."""
+
+
+class ApprovalNotFoundError(Agnt5Error):
+    """The run asks for no approval of this name."""
+
+
+class ApprovalRefusedError(Agnt5Error):
+    """This person may not decide, or the form is not filled in as it should be. The approval waits on.
+
+    `reason` is "role", "assignee", "self", "voted" or "form".
+    """
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class ApprovalDecidedError(Agnt5Error):
+    """The approval was decided before, timed out, or was withdrawn: the first decision stands.
+
+    `decision` is "approved", "rejected", "timeout" or "withdrawn".
+    """
+
+    def __init__(self, message: str, *, decision: str) -> None:
+        super().__init__(message)
+        self.decision = decision
+
+
 def error_data(error: BaseException, *, where: str = "") -> dict[str, Any]:
     """An exception as JSON data: `{type, message, traceback, where, details}`; never pickled."""
     if isinstance(error, RunFailedError):
@@ -176,7 +214,7 @@ def _from_user_code(error: BaseException) -> TracebackType | None:
 
 def from_data(data: dict[str, Any], kind: type[RunFailedError] = TaskFailedError) -> RunFailedError:
     """The exception that stands for recorded error data; own errors come back as their own class."""
-    own = {cls.__name__: cls for cls in (RunTimeoutError, WorkerLostError, RunCancelledError)}
+    own = {cls.__name__: cls for cls in (RunTimeoutError, WorkerLostError, RunCancelledError, EntityDeadlockError)}
     cls = own.get(data.get("type", ""), kind)
     return cls(
         data.get("message", ""),

@@ -11,6 +11,9 @@ from agnt5.contracts.errors import InvalidInputError
 CHILD = "~"
 """Separates a child's own part from its parent's id; refused in ids that users give."""
 
+CALL = "~@"
+"""Separates an entity (`type/key`) from the part of a call's id that is its own; no child's key begins with @."""
+
 ID_LIMIT = 200
 _BAD_IN_ID = re.compile(r"[\s\x00-\x1f\x7f~{}|\"\\]")
 _NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_-]*$")
@@ -54,6 +57,27 @@ def child_id(parent: str, part: int | str, *, generation: int = 0, redo: int = 0
     """
     own = f"{generation}.{part}" if generation else str(part)
     return f"{parent}{CHILD}{own}" + (f"!{redo}" if redo else "")
+
+
+def entity_name(entity_type: str, key: str) -> str:
+    """An entity as one name, `type/key`. Raises `InvalidInputError` for a type or key of the wrong form."""
+    name = f"{check_name(entity_type, 'entity type')}/{check_id(key, 'entity key')}"
+    if len(name) > ID_LIMIT:
+        raise InvalidInputError(
+            f"entity {name[:40]!r}...: type and key have {len(name)} characters, at most {ID_LIMIT}"
+        )
+    return name
+
+
+def call_id(entity: str, operation: str) -> str:
+    """The run id of a call of an entity, `Counter/c-1~@3f9a`: it lives in the entity's shard."""
+    return f"{entity}{CALL}{operation}"
+
+
+def entity_of(run_id: str) -> str | None:
+    """The entity that a run is a call of, or None: children of a call are ordinary runs."""
+    entity, found, own = run_id.partition(CALL)
+    return entity if found and CHILD not in own else None
 
 
 def shard_of(run_id: str, shards: int) -> int:

@@ -26,7 +26,10 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStarted(Event):
-    """First entry of every generation of every run: all that never changes about it."""
+    """First entry of every generation of every run: all that never changes about it.
+
+    `holds` are the entities whose locks the chain of calls above it holds; `requester` is who asked for its root.
+    """
 
     handler: str
     kind: str
@@ -37,6 +40,8 @@ class RunStarted(Event):
     queue: str = ""
     priority: int = 0
     options: dict[str, Any] = field(default_factory=dict)
+    holds: list[str] = field(default_factory=list)
+    requester: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

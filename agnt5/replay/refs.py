@@ -30,6 +30,8 @@ def key_part(key: str) -> str:
     check_id(key, "key")
     if "!" in key:
         raise InvalidInputError(f"key {key!r}: the character '!' is not allowed, it marks a child that was done again")
+    if key[0] == "@":
+        raise InvalidInputError(f"key {key!r}: '@' is not allowed in the first place, it marks calls of entities")
     return f"={key}" if key[0].isdigit() or key[0] == "=" else key
 
 

@@ -33,6 +33,8 @@ def new_child(parent: LiveRun, command: StartTask, started: RunStarted) -> NewCh
         queue=queue,
         priority=priority,
         options={name: value for name, value in options.items() if name in {"timeout_ms", "retries"}},
+        holds=parent.holds(started),
+        requester=started.requester,
     )
     body = encode_checked(event, command.input, what, parent.host.settings.payload_limit)
     return NewChild(command.id, command.seq, command.handler, queue, priority, body, timeout)

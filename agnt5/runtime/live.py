@@ -91,7 +91,12 @@ class LiveRun:
             generation=started.generation,
             started_ms=started.at,
             host=self.own.host,
+            requester=started.requester,
         )
+
+    def holds(self, started: RunStarted) -> list[str]:
+        """The entities whose locks this run or those that called it hold."""
+        return started.holds
 
     def arguments(self, started: RunStarted) -> dict[str, Any]:
         """What the handler is called with. Raises `InvalidInputError` where the input does not fit."""

@@ -30,6 +30,7 @@ class StartRequest:
     headers: Mapping[str, str] = field(default_factory=dict)
     priority: int | None = None
     run_timeout_ms: int | None = None
+    requester: str = ""
     refusal: str | None = None
     """Why its arguments do not fit: the run is created all the same and fails with this, so that its caller learns."""
 
@@ -59,6 +60,7 @@ async def start_run(store: Store, settings: Settings, request: StartRequest, han
             queue=queue,
             priority=priority,
             options={} if request.refusal is None else {REFUSAL: request.refusal},
+            requester=request.requester,
         )
     )
     return await store.create(

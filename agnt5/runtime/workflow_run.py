@@ -231,6 +231,8 @@ class LiveWorkflow(LiveRun):
             queue=started.queue,
             priority=started.priority,
             options=started.options,
+            holds=started.holds,
+            requester=started.requester,
         )
         what = f"input of continue_as_new (run {self.run_id})"
         body = encode_checked(next_start, outcome.input, what, self.host.settings.payload_limit)

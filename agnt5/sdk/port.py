@@ -112,3 +112,4 @@ class RunInfo:
     host: str = ""
     object_id: str | None = None
     method_name: str | None = None
+    requester: str = ""

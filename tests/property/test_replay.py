@@ -176,6 +176,7 @@ BY_TYPE = {
     "str | None": st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=12),
     "Any": json_values,
     "dict[str, Any]": st.dictionaries(st.text("abc", max_size=3), json_values, max_size=3),
+    "list[str]": st.lists(st.text("abc", max_size=3), max_size=3),
     "dict[str, str]": st.dictionaries(st.text("abc", max_size=3), st.text("xyz", max_size=3), max_size=3),
 }
 
