@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from os import environ
 from pathlib import Path
 
 from support.cluster import note
 
-from agnt5 import NonRetryableError, function
+from agnt5 import NonRetryableError, entity, function
 
-__all__ = ["analyze", "clean_data", "extract_data", "process", "process_item"]
+__all__ = ["analyze", "clean_data", "datetime", "extract_data", "process", "process_item"]
 
 NOTES = Path(environ.get("AGNT5_TEST_NOTES", "."))
+
+
+# ---- entities
+
+
+@entity("ChatAgent").write
+async def send_message(ctx, message: str):
+    turn = await ctx.get("turns", 0) + 1
+    ctx.set("turns", turn)
+    return {"turn": turn, "echo": message}
 
 
 # ---- services
