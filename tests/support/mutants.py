@@ -90,14 +90,14 @@ MUTANTS: dict[str, Mutant] = {
     "a write without the lock": Mutant(CALLS, "if redis.call('HGET', lock, 'run') ~= id then", "if false then"),
     "the last in line is first": Mutant(ENTITIES, "redis.call('LPOP', P .. 'line:' .. e)",
                                         "redis.call('RPOP', P .. 'line:' .. e)"),
-    "a lock is handed to nobody": Mutant(ENTITIES, "  redis.call('LTRIM', P .. 'recent:' .. e, 0, RECENT - 1)\n  pass_on(e)\n",
-                                         "  redis.call('LTRIM', P .. 'recent:' .. e, 0, RECENT - 1)\n"),
+    "a lock is handed to nobody": Mutant(ENTITIES, "RECENT - 1)\n  pass_on(e)\n", "RECENT - 1)\n"),
     "a cancelled call stays in line": Mutant(
         ENTITIES, "if v[1] == 'line' then redis.call('LREM', P .. 'line:' .. e, 1, id) end\n"
     ),
     "a heir is not told again": Mutant(CALLS, "then HEIR = heir(r.heir, n, n.epoch) end", "then HEIR = {} end"),
-    "a heir is told to a stranger": Mutant(ENTITIES, "if n and n.host == ME and string.match(n.epoch, ':(.*)$') == NONCE then",
-                                           "if n then"),
+    "a heir is told to a stranger": Mutant(
+        ENTITIES, "if n and n.host == ME and string.match(n.epoch, ':(.*)$') == NONCE then", "if n then"
+    ),
     "a call is made twice": Mutant(ENTITIES, "if old then\n  if digest", "if false then\n  if digest"),
     "a caller is never told": Mutant(ENTITIES, "if v[2] then redis.call('ZADD', P .. 'answers', NOW_S, id) end\n"),
     "an answer is told twice": Mutant(
@@ -106,7 +106,7 @@ MUTANTS: dict[str, Mutant] = {
     "an answer comes to another generation": Mutant(CALLS, "if r.gen ~= ARGV[2] then", "if false then"),
     "a held entity is deleted": Mutant(ENTITIES, "if holder and holder ~= '' then return { 'BUSY', holder } end\n"),
     "an entity without state stays": Mutant(
-        ENTITIES, "if redis.call('EXISTS', P .. 'ent:' .. e) == 0 then redis.call('DEL', lock, P .. 'recent:' .. e) end\n"
+        ENTITIES, "== 0 then redis.call('DEL', lock, P .. 'recent:' .. e) end", "== 0 then end"
     ),
     "memory is not looked at": Mutant(OUTAGES, "#!lua\n", "#!lua flags=allow-oom\n"),
 }  # fmt: skip
