@@ -27,9 +27,11 @@ from agnt5.replay.commands import (
     CancelTimer,
     Command,
     EmitSignal,
+    RequestApproval,
     RunStep,
     StartTask,
     StartTimer,
+    WithdrawApproval,
 )
 from agnt5.replay.events import (
     Event,
@@ -41,6 +43,7 @@ from agnt5.replay.events import (
 )
 from agnt5.replay.machine import Machine
 from agnt5.replay.outcomes import Cancelled, Completed, ContinuedAsNew, Failed, Outcome
+from agnt5.runtime.approvals import new_ask
 from agnt5.runtime.children import new_child
 from agnt5.runtime.encoding import encode_checked
 from agnt5.runtime.exits import contained
@@ -102,10 +105,15 @@ class LiveWorkflow(LiveRun):
                 self.host.spawn(self._end(commands), self)
 
     def _resume(self) -> None:
-        """Take up what the journal left open (rule R4): signals to deliver."""
+        """Take up what the journal left open (rule R4): signals to deliver, and asks that the run's end had closed."""
+        batch = Batch()
         for command in self.machine.open_commands():
             if isinstance(command, EmitSignal):
                 self._emit(command)
+            elif isinstance(command, RequestApproval):
+                batch.asks.append(new_ask(self, command))
+        if batch:
+            self.append(batch)
 
     # ---- commands
 
@@ -124,7 +132,7 @@ class LiveWorkflow(LiveRun):
 
     def _batch(self, commands: tuple[Command, ...]) -> tuple[Batch, Callable[[], None] | None]:
         batch = Batch()
-        emits: list[EmitSignal] = []
+        emits = [command for command in commands if isinstance(command, EmitSignal)]
         for command in commands:
             body = journal.encode_command(command)
             if body is not None:
@@ -136,10 +144,12 @@ class LiveWorkflow(LiveRun):
                     batch.timers.append((command.seq, command.due_ms))
                 case CancelTimer():
                     batch.untimers.append(command.seq)
+                case RequestApproval():
+                    batch.asks.append(new_ask(self, command))
+                case WithdrawApproval():
+                    batch.unasks.append(command.seq)
                 case CancelTask():
                     batch.cancels.append((command.id, b'"its parent asked for it"'))
-                case EmitSignal():
-                    emits.append(command)
                 case _:
                     pass
         if not emits:

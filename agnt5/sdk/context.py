@@ -17,6 +17,7 @@ from agnt5.retry import RetryPolicy
 from agnt5.sdk import coordination, orchestration
 from agnt5.sdk.coordination import Signals, WorkflowSignals
 from agnt5.sdk.handles import SpawnHandle, TaskHandle
+from agnt5.sdk.human import Human, WorkflowHuman
 from agnt5.sdk.observability import RunLog
 from agnt5.sdk.orchestration import (
     StepResult,
@@ -50,6 +51,7 @@ class Context:
         self._signals = Signals(port) if signals is None else signals
         self._headers = Headers(info.headers)
         self._log: RunLog | None = None
+        self._human = Human(info)
 
     # ---- orchestration
 
@@ -163,6 +165,11 @@ class Context:
     async def sleep(self, seconds: timedelta | float) -> None:
         """Wait for a number of seconds or a timedelta. Durable as `timer`."""
         await coordination.sleep(self._commands("sleep"), seconds)
+
+    @property
+    def human(self) -> Human:
+        """`await ctx.human.approval(name, ...)` asks people for a decision and waits for it. Workflows only."""
+        return self._human
 
     # ---- time and chance
 
@@ -285,6 +292,7 @@ class WorkflowContext(Context):
     def __init__(self, info: RunInfo, port: WorkflowPort) -> None:
         super().__init__(info, port, WorkflowSignals(port))
         self._workflow_port = port
+        self._human = WorkflowHuman(info, port)
 
     def task(
         self,

@@ -1,7 +1,7 @@
 #!lua
 -- Make a run's index entries agree with its record, and queue it if nothing else would bring it on. For a doctor.
 -- Safe on a sound run: at worst it is looked at once more than needed.
--- Uses: core ends
+-- Uses: core asks ends
 -- ARGV: id entry member retention
 -- entry: an index, named without the prefix, that holds `member` on behalf of this run; '' for none. It is struck off
 -- if the record does not agree. Of `kids:<parent>` the parent is told or woken.
@@ -17,6 +17,8 @@ elseif sort == 'queued' and not (live and r.status == 'queued' and rest == r.que
   redis.call('ZREM', P .. entry_key, member)
 elseif sort == 'open' and not (live and not r.parent) or sort == 'ended' and (live or not r)
   or sort == 'timers' and not (live and (string.sub(member, 1, 1) ~= 'r' or r.retry)) then
+  redis.call('ZREM', P .. entry_key, member)
+elseif sort == 'inbox' and not (live and redis.call('HGET', P .. 'ask:' .. member, 'status') == 'open') then
   redis.call('ZREM', P .. entry_key, member)
 elseif sort == 'refused' and not (live and r.trouble) then
   redis.call('SREM', P .. entry_key, member)
@@ -43,12 +45,14 @@ if not live then
   redis.call('ZREM', P .. 'timers', 'r|' .. id, 'd|' .. id)
   redis.call('ZREM', P .. 'open', id)
   unset_timers(id)
+  if r.asks then end_asks(id, retention, '|end') end
   local ended = redis.call('HGET', key, 'ended')
   if not r.parent then redis.call('ZADD', P .. 'ended', 'NX', ended or NOW_S, id) end
   return { 'OK', OUT }
 end
 
 for _, k in ipairs({ 'run:', 'log:', 'ops:' }) do redis.call('PERSIST', P .. k .. id) end
+if r.asks then keep_asks(id) end
 if not r.parent then redis.call('ZADD', P .. 'open', 'NX', redis.call('HGET', key, 'created'), id) end
 if r.deadline and tonumber(r.deadline) > NOW then
   redis.call('ZADD', P .. 'timers', 'NX', r.deadline, 'd|' .. id)
