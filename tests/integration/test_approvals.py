@@ -493,7 +493,7 @@ def test_only_a_workflow_can_ask(cluster):
 
 def test_a_payload_without_measure_fails_the_run_and_says_so(cluster):
     run = cluster.client.start("approving.ask_at_length")
-    with pytest.raises(TaskFailedError, match=r"payload and form of approval 'deploy' .* AGNT5_PAYLOAD_LIMIT"):
+    with pytest.raises(TaskFailedError, match=r"payload and form of approval 'deploy' .*AGNT5_PAYLOAD_LIMIT"):
         run.result(timeout=20)
 
 
