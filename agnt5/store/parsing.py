@@ -84,9 +84,9 @@ async def called(pending: Awaitable[list[Any]], run_id: str, handler: str) -> Ca
     reply = await pending
     match reply[0]:
         case b"CREATED":
-            return Called(RunStatus.QUEUED, dispatches(reply[2]), heir_of(reply[3]))
+            return Called(True, RunStatus.QUEUED, dispatches(reply[2]), heir_of(reply[3]))
         case b"EXISTS":
-            return Called(RunStatus(reply[1].decode()), heir=heir_of(reply[2]))
+            return Called(False, RunStatus(reply[1].decode()), heir=heir_of(reply[2]))
         case _:
             raise duplicate(reply, run_id, handler)
 

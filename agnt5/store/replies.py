@@ -33,6 +33,7 @@ class Mail:
 class Called:
     """A call of an entity exists. `heir`: the calling host owns it already, or the call that came after it."""
 
+    fresh: bool
     status: RunStatus
     out: list[Dispatch] = field(default_factory=list)
     heir: Heir | None = None
