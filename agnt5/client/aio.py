@@ -5,15 +5,22 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
 
 from agnt5 import codec
-from agnt5.client import entities
-from agnt5.client.announced import check_announced
+from agnt5.client import approvals as asked
+from agnt5.client import entities as stored
+from agnt5.client.announced import bind_announced, check_announced
+from agnt5.client.approvals import ApprovalState
+from agnt5.client.entities import EntityCaller, EntityState
+from agnt5.client.fleet import Fleet, read_fleet
+from agnt5.client.follow import Followed, Follows, Page, Place, read_page
+from agnt5.client.listing import RunPage, page_of_runs
 from agnt5.client.runs import RunState, outcome_of, state_of
 from agnt5.client.waiting import Waits
 from agnt5.contracts.clock import to_ms
@@ -42,19 +49,25 @@ HandlerLike = str | Handler | Callable[..., Any]
 
 
 class AsyncRun:
-    """A run, wherever it is. Holds nothing but its id; every method asks the store."""
+    """A run, wherever it is. Holds nothing but its id; every method asks the store.
 
-    def __init__(self, client: AsyncClient, run_id: str, handler: Handler | None = None) -> None:
+    `fresh` is False when `start` found the run there already, and None where nothing was started.
+    """
+
+    def __init__(
+        self, client: AsyncClient, run_id: str, handler: Handler | None = None, *, fresh: bool | None = None
+    ) -> None:
         self._client = client
         self._handler = handler
         self.id = run_id
+        self.fresh = fresh
 
     def __repr__(self) -> str:
         return f"<run {self.id}>"
 
     def rebound(self, client: AsyncClient) -> AsyncRun:
         """The same run by another client."""
-        return AsyncRun(client, self.id, self._handler)
+        return AsyncRun(client, self.id, self._handler, fresh=self.fresh)
 
     async def status(self) -> RunStatus:
         """Where it stands. Raises `RunNotFoundError`."""
@@ -77,6 +90,10 @@ class AsyncRun:
     async def history(self) -> list[Event]:
         """The journal of its current generation, oldest first."""
         return await self._client.history(self.id)
+
+    def follow(self, after: Place | str | None = None) -> AsyncGenerator[Followed]:
+        """Each journal event as it comes, until it has ended. See `AsyncClient.follow`."""
+        return self._client.follow(self.id, after=after)
 
     async def signal(self, name: str, payload: Any = None) -> None:
         """Send it a signal. See `AsyncClient.signal`."""
@@ -105,6 +122,7 @@ class AsyncClient:
         self.settings = Settings.from_env(**{key: value for key, value in given.items() if value is not None})
         self._opening: asyncio.Task[tuple[Store, Dispatcher, Waits]] | None = None
         self._announced: dict[str, dict[str, Any]] = {}
+        self._follows: Follows | None = None
 
     async def __aenter__(self) -> Self:
         await self._open()
@@ -119,6 +137,9 @@ class AsyncClient:
         """Close the connections."""
         if self._opening is not None:
             store, dispatcher, waits = await self._opening
+            if self._follows is not None:
+                await self._follows.close()
+                self._follows = None
             await dispatcher.flush()
             await waits.close()
             await store.link.close()
@@ -154,8 +175,9 @@ class AsyncClient:
         known = await self._check(handler, input)
         request = self._request(handler, input, id, headers, priority, run_timeout, requester)
         request = self._aimed(request, known, key, given_id=id)
-        dispatcher.send((await start_run(store, self.settings, request, known)).out)
-        return AsyncRun(self, request.run_id, known)
+        created = await start_run(store, self.settings, request, known)
+        dispatcher.send(created.out)
+        return AsyncRun(self, request.run_id, known, fresh=created.fresh)
 
     async def start_many(
         self,
@@ -224,17 +246,12 @@ class AsyncClient:
         operation = uuid.uuid4().hex[:16] if given_id is None else request.run_id
         return replace(request, run_id=call_id(entity, operation), entity=entity, mode=mode)
 
-    def arguments(self, handler: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """The input that calling a handler with these arguments means."""
+    async def arguments(self, handler: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """The input that calling a handler with these arguments means. Raises as `start` does."""
         known = handler_of(handler)
         if isinstance(known, Handler):
             return known.bind_call(args, kwargs)
-        if args and (kwargs or len(args) > 1):
-            raise InvalidInputError(
-                f"{handler}: its parameters are not known in this process, so give them by name, or one input;"
-                f" found {len(args)} positional arguments"
-            )
-        return args[0] if args else dict(kwargs) or None
+        return bind_announced(handler, await self._described(handler), args, kwargs)
 
     async def _check(self, handler: HandlerLike, value: Any) -> Handler | None:
         """The handler, if this process has it. Its input is checked here, or against what workers announced."""
@@ -242,13 +259,17 @@ class AsyncClient:
         if isinstance(target, Handler):
             target.bind(value)
             return target
-        if target not in self._announced:
-            await self._learn()
-        described = self._announced.get(target)
-        if described is None:
-            raise HandlerNotFoundError(_not_announced(target, self._announced))
-        check_announced(target, described, value)
+        check_announced(target, await self._described(target), value)
         return None
+
+    async def _described(self, address: str) -> dict[str, Any]:
+        """What workers announced of a handler; `HandlerNotFoundError` when none did."""
+        if address not in self._announced:
+            await self._learn()
+        described = self._announced.get(address)
+        if described is None:
+            raise HandlerNotFoundError(_not_announced(address, self._announced))
+        return described
 
     async def _learn(self) -> None:
         store, _, _ = await self._open()
@@ -289,6 +310,44 @@ class AsyncClient:
         await browse.record(store, run_id)
         return [journal.decode(entry) for entry in await store.entries(run_id, 0)]
 
+    async def history_page(self, run_id: str, *, after: Place | str | None = None, limit: int = 100) -> Page:
+        """Up to `limit` journal entries after a place; without one, from the beginning of the current generation.
+
+        Goes on over generations as far as their journals are kept. Raises `RunNotFoundError`, `InvalidInputError`.
+        """
+        store, _, _ = await self._open()
+        return await read_page(store, run_id, _following(after), limit)
+
+    async def follow(self, run_id: str, *, after: Place | str | None = None) -> AsyncGenerator[Followed]:
+        """Each journal event of a run as it comes, over generations, until the run has ended.
+
+        `after` is the place of the last event that is known (`Followed.place`, or its text `0.17`); without it the
+        current generation is told from its beginning. New events come within a quarter of a second, the end at
+        once. Rides out short outages. Raises `RunNotFoundError`, `InvalidInputError`, `StoreUnavailableError`: go on
+        with `after` then.
+        """
+        store, _, waits = await self._open()
+        if self._follows is None:
+            self._follows = Follows(store, waits)
+        async with aclosing(self._follows.follow(run_id, _following(after))) as events:
+            async for one in events:
+                yield one
+
+    async def run_page(
+        self, *, status: RunStatus | str | None = None, handler: HandlerLike | None = None, limit: int = 50,
+        cursor: str | None = None,
+    ) -> RunPage:  # fmt: skip
+        """`runs` in pages: give back a page's `cursor` for the next one. Raises `InvalidInputError`."""
+        store, _, _ = await self._open()
+        wanted = None if status is None else _status(status)
+        address = None if handler is None else _address(handler)
+        return await page_of_runs(store, status=wanted, handler=address, limit=limit, cursor=cursor)
+
+    async def fleet(self) -> Fleet:
+        """The workers that live, and the runs that wait for them."""
+        store, _, _ = await self._open()
+        return await read_fleet(store, liveness_timeout_ms=self.settings.liveness_timeout_ms)
+
     async def runs(
         self, *, status: RunStatus | str | None = None, handler: HandlerLike | None = None, limit: int = 50
     ) -> list[RunState]:
@@ -317,29 +376,63 @@ class AsyncClient:
 
     def entity(
         self, entity_type: Any, key: str, *, timeout: float | timedelta | None = None
-    ) -> entities.EntityCaller[Awaitable[Any]]:
+    ) -> EntityCaller[Awaitable[Any]]:
         """An entity to call: `await client.entity("Counter", "c-1").add(5)` is the method's result.
 
         `entity_type` is a name, an `EntityType` or a class decorated with @entity. Each call is a run of its own;
         writes of one key are done one after the other, in the order in which they came. `timeout` bounds the wait for
         a result, in seconds. Raises what `start` and `AsyncRun.result` raise.
         """
-        return entities.caller(self, entity_type, key, timeout)
+        return stored.caller(self, entity_type, key, timeout)
 
-    async def entities(self, entity_type: Any = None, *, limit: int = 50) -> list[entities.EntityState]:
+    async def entities(self, entity_type: Any = None, *, limit: int = 50) -> list[EntityState]:
         """Entities that have state, of one type or of all, the latest change first."""
         store, _, _ = await self._open()
-        return await entities.newest(store, None if entity_type is None else type_name(entity_type), limit)
+        return await stored.newest(store, None if entity_type is None else type_name(entity_type), limit)
 
-    async def entity_state(self, entity_type: Any, key: str) -> entities.EntityState:
+    async def entity_state(self, entity_type: Any, key: str) -> EntityState:
         """What an entity holds, and who holds it. Raises `EntityNotFoundError`."""
         store, _, _ = await self._open()
-        return await entities.one(store, entity_type, key)
+        return await stored.one(store, entity_type, key)
 
     async def delete_entity(self, entity_type: Any, key: str) -> None:
         """Delete an entity's state. Raises `EntityBusyError` while a call has its lock, `EntityNotFoundError`."""
         store, _, _ = await self._open()
         await store.erase(entity_name(type_name(entity_type), key))
+
+    # ---- approvals
+
+    async def approvals(
+        self, *, run_id: str | None = None, role: str | None = None, status: str | None = "open", limit: int = 50
+    ) -> list[ApprovalState]:
+        """Requests for people's decision, oldest first: open ones of all runs, or those of one run.
+
+        `role`: only what its holders may decide. `status` "decided", or None for all, needs a `run_id`.
+        """
+        store, _, _ = await self._open()
+        return await asked.listed(store, run_id=run_id, role=role, status=status, limit=limit)
+
+    async def approval(self, run_id: str, name: str, *, ref: str | None = None) -> ApprovalState:
+        """The open request of this name, else its latest; or the very one `ref`. Raises `ApprovalNotFoundError`."""
+        store, _, _ = await self._open()
+        return await asked.found_by(store, run_id, name, ref)
+
+    async def decide(  # noqa: PLR0913 - what there is to say about a decision
+        self, run_id: str, name: str, decision: str, *, approver: str, roles: Iterable[str] = (), comment: str = "",
+        data: Any = None, ref: str | None = None, operation: str | None = None,
+    ) -> ApprovalState:  # fmt: skip
+        """Decide a request, "approved" or "rejected", as `approver` with `roles`: the caller vouches for both.
+
+        The first valid decision wins. `data` fills in the request's form. Raises `ApprovalRefusedError` (its `reason`
+        says why; the wait goes on), `ApprovalDecidedError`, `ApprovalNotFoundError`, `RunNotFoundError`,
+        `RunEndedError`, `InvalidInputError`. `ref` is the request that the approver saw: a later one of the same name
+        is not decided in its place. Repeated with the same `operation` it is one decision, with the same answer.
+        """
+        store, dispatcher, _ = await self._open()
+        return await asked.decide(
+            store, dispatcher, run_id, name, decision, approver=approver, roles=roles, comment=comment, data=data,
+            ref=ref, operation=operation, limit=self.settings.payload_limit,
+        )  # fmt: skip
 
     # ---- acting
 
@@ -408,6 +501,11 @@ def _status(status: RunStatus | str) -> RunStatus:
         return RunStatus(status)
     except ValueError:
         raise InvalidInputError(f"status {status!r}: one of {', '.join(RunStatus)} is needed") from None
+
+
+def _following(after: Place | str | None) -> Place | None:
+    place = Place.read(after) if isinstance(after, str) else after
+    return None if place is None else place.on()
 
 
 def _headers(headers: Mapping[str, str] | None) -> dict[str, str]:

@@ -15,16 +15,6 @@ __all__ = ["analyze", "clean_data", "datetime", "extract_data", "process", "proc
 NOTES = Path(environ.get("AGNT5_TEST_NOTES", "."))
 
 
-# ---- entities
-
-
-@entity("ChatAgent").write
-async def send_message(ctx, message: str):
-    turn = await ctx.get("turns", 0) + 1
-    ctx.set("turns", turn)
-    return {"turn": turn, "echo": message}
-
-
 # ---- services
 
 
@@ -86,6 +76,16 @@ async def task2(ctx):
 @function(service="service")
 async def operation(ctx):
     return "operated"
+
+
+ChatAgent = entity("ChatAgent")
+
+
+@ChatAgent.write
+async def send_message(ctx, message: str):
+    messages = [*await ctx.get("messages", []), message]
+    ctx.set("messages", messages)
+    return {"reply": f"you said {message}", "messages": len(messages)}
 
 
 # ---- helpers
