@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from os import environ
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from support.cluster import note
 
 from agnt5 import NonRetryableError, function
 
-__all__ = ["analyze", "clean_data", "extract_data", "process", "process_item"]
+__all__ = ["analyze", "clean_data", "extract_data", "process", "process_item", "timedelta"]
 
 NOTES = Path(environ.get("AGNT5_TEST_NOTES", "."))
 
@@ -75,6 +76,16 @@ async def task2(ctx):
 @function(service="service")
 async def operation(ctx):
     return "operated"
+
+
+@function(service="ci")
+async def run_tests(ctx, version: str):
+    return {"passed": version != "broken", "count": 17}
+
+
+@function(service="deploy")
+async def to_production(ctx, version: str):
+    note("deployed", version)
 
 
 # ---- helpers

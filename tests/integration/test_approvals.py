@@ -25,6 +25,7 @@ from agnt5 import (
     RunNotFoundError,
     TaskFailedError,
 )
+from agnt5.client.doctor import examine_with, repair_with
 from agnt5.contracts.ids import shard_of
 from agnt5.links import DecisionLinks
 from agnt5.replay import events as ev
@@ -477,6 +478,19 @@ def test_a_run_that_timed_out_while_it_asked_asks_again_when_it_is_retried(clust
     run.retry()
     until_sync(lambda: cluster.client.approvals(run_id=run.id), 20.0)
     assert [member.split("|")[0] for member in cluster.timers(run.id)] == ["a"]
+    cluster.client.decide(run.id, "deploy", "approved", approver="ann")
+    assert run.result(timeout=20)["approver"] == "ann"
+    cluster.sound()
+
+
+def test_an_approval_whose_record_was_lost_is_asked_again(cluster):
+    run = asking(cluster, payload="the one", timeout=3600)
+    parked(cluster, run)
+    cluster.admin.delete(keys.ask(run.id, "0.1", 16))
+    found = cluster.client.call(lambda client: examine_with(client, settle_s=0.01))
+    assert any(finding.code == "approval-lost" and finding.run == run.id for finding in found)
+    assert cluster.client.call(lambda client: repair_with(client, found)) >= 1
+    until_sync(lambda: [one.payload for one in cluster.client.approvals(run_id=run.id)] == ["the one"], 20.0)
     cluster.client.decide(run.id, "deploy", "approved", approver="ann")
     assert run.result(timeout=20)["approver"] == "ann"
     cluster.sound()
