@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from agnt5.client import AsyncClient, Client
+    from agnt5.client import ApprovalState, AsyncClient, Client
     from agnt5.contracts.errors import (
         Agnt5Error,
         ApprovalDecidedError,
@@ -42,14 +42,17 @@ if TYPE_CHECKING:
     from agnt5.retry import BackoffPolicy, RetryPolicy
     from agnt5.sdk.context import Context
     from agnt5.sdk.decorators import function, workflow
+    from agnt5.sdk.human import Approval
 
     __version__: str
 
 __all__ = [
     "Agnt5Error",
+    "Approval",
     "ApprovalDecidedError",
     "ApprovalNotFoundError",
     "ApprovalRefusedError",
+    "ApprovalState",
     "AsyncClient",
     "BackoffPolicy",
     "Client",
@@ -90,6 +93,8 @@ _HOME = {
     "Context": "agnt5.sdk.context",
     "Client": "agnt5.client",
     "AsyncClient": "agnt5.client",
+    "Approval": "agnt5.sdk.human",
+    "ApprovalState": "agnt5.client",
     "RetryPolicy": "agnt5.retry",
     "BackoffPolicy": "agnt5.retry",
 }

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import pytest
-from contexts import T0, Flow, function_ctx, shop_handlers
+from contexts import T0, Flow, function_ctx
 from pydantic import AfterValidator, BaseModel
 
 from agnt5 import function
@@ -293,12 +293,18 @@ def test_a_request_has_a_name(name, says):
     assert says in str(error)
 
 
-def test_a_function_cannot_wait_for_people():
-    with shop_handlers():
-        ctx, port = function_ctx()
-        with pytest.raises(WrongContextError, match=r"'shop.price' is a function; make it a @workflow, or start a wo"):
-            ctx.human.approval("deploy")
-        assert port.asked == []
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("function", "'shop.price' is a function; make it a @workflow, or start a workflow that asks"),
+        ("entity", "'shop.price' is an entity; let a workflow ask, and then call the entity with the answer"),
+    ],
+)
+def test_only_a_workflow_can_wait_for_people(kind, says):
+    ctx, port = function_ctx(kind=kind)
+    with pytest.raises(WrongContextError, match=says):
+        ctx.human.approval("deploy")
+    assert port.asked == []
 
 
 @pytest.mark.parametrize("name", ["human.", "human.deploy"])
