@@ -60,6 +60,15 @@ class Seen:
 
 
 @dataclass(slots=True)
+class SeenAsk:
+    """An ask as it was read; `due_ms` None: it has no due time."""
+
+    status: str
+    due_ms: int | None
+    ttl_ms: int
+
+
+@dataclass(slots=True)
 class Shard:
     """One shard: its runs, and its indexes by their own part of the name."""
 
@@ -69,6 +78,9 @@ class Shard:
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
     members: dict[str, set[str]] = field(default_factory=dict)
     kids: dict[str, dict[str, str]] = field(default_factory=dict)
+    locks: dict[str, dict[str, str]] = field(default_factory=dict)
+    lines: dict[str, list[str]] = field(default_factory=dict)
+    asks: dict[str, SeenAsk] = field(default_factory=dict)
     stray_ttl_ms: dict[str, int] = field(default_factory=dict)
 
     def named(self, start: str) -> Iterator[str]:
@@ -93,6 +105,7 @@ async def survey(store: Store) -> Survey:
     for shard in shards:
         await _indexes(store, shard)
         await _runs(store, shard)
+        await _asks(store, shard)
         await _journals(store, shard)
         await _strays(store, shard)
     seconds, micros = await store.link.call("TIME")
@@ -121,7 +134,8 @@ async def _names(store: Store) -> list[Shard]:
 
 async def _indexes(store: Store, shard: Shard) -> None:
     prefix = keys.prefix(shard.number)
-    sorted_sets = ["timers", "open", "ended", *(f"queued:{slot}" for slot in shard.named("queued:"))]
+    sorted_sets = ["timers", "inbox", "open", "ended", "answers"]
+    sorted_sets += [name for name in shard.names if name.startswith(("queued:", "ents:"))]
     sets = ["refused", "queues", *(name for name in shard.names if name.startswith(("owned:", "alarms:")))]
     for name in sorted_sets:
         shard.scores[name] = await _zset(store, prefix + name)
@@ -131,6 +145,12 @@ async def _indexes(store: Store, shard: Shard) -> None:
     for page in pages(list(shard.named("kids:"))):
         replies = await asyncio.gather(*(store.link.call("HGETALL", f"{prefix}kids:{name}") for name in page))
         shard.kids |= {name: _flat(reply) for name, reply in zip(page, replies, strict=True)}
+    for page in pages(list(shard.named("lock:"))):
+        replies = await asyncio.gather(*(store.link.call("HGETALL", f"{prefix}lock:{name}") for name in page))
+        shard.locks |= {name: _flat(reply) for name, reply in zip(page, replies, strict=True)}
+    for page in pages(list(shard.named("line:"))):
+        replies = await asyncio.gather(*(store.link.call("LRANGE", f"{prefix}line:{name}", 0, -1) for name in page))
+        shard.lines |= {name: [one.decode() for one in reply] for name, reply in zip(page, replies, strict=True)}
 
 
 async def _zset(store: Store, key: str) -> dict[str, float]:
@@ -149,7 +169,7 @@ async def _runs(store: Store, shard: Shard) -> None:
         asked: list[tuple[str, list[str], list[asyncio.Future[Any]]]] = []
         for run_id in page:
             log = f"{prefix}log:{run_id}"
-            kinds = [kind for kind in ("run", "log", "ops") if f"{kind}:{run_id}" in shard.names]
+            kinds = [kind for kind in ("run", "log", "ops", "asks") if f"{kind}:{run_id}" in shard.names]
             replies = [call("HGETALL", f"{prefix}run:{run_id}"), call("LLEN", log), call("LINDEX", log, -1)]
             replies += [call("PTTL", f"{prefix}{kind}:{run_id}") for kind in kinds]
             asked.append((run_id, kinds, replies))
@@ -158,6 +178,19 @@ async def _runs(store: Store, shard: Shard) -> None:
             if record:
                 ttl = dict(zip(kinds, ttls, strict=True))
                 shard.runs[run_id] = Seen(run_id, _slim(_flat(record)), ttl, length, (last or b"")[:_HEAD])
+
+
+async def _asks(store: Store, shard: Shard) -> None:
+    prefix, call = keys.prefix(shard.number), store.link.call
+    for page in pages(list(shard.named("ask:"))):
+        asked = [
+            (name, call("HMGET", f"{prefix}ask:{name}", "status", "due"), call("PTTL", f"{prefix}ask:{name}"))
+            for name in page
+        ]
+        for name, fields, ttl in asked:
+            status, due = await fields
+            if status:
+                shard.asks[name] = SeenAsk(status.decode(), int(due) if due else None, await ttl)
 
 
 async def _journals(store: Store, shard: Shard) -> None:
@@ -173,7 +206,8 @@ async def _strays(store: Store, shard: Shard) -> None:
     strays = [
         name
         for name in shard.names
-        if name.startswith(("log:", "ops:", "kids:", "alarms:")) and name.partition(":")[2] not in shard.runs
+        if name.startswith(("log:", "ops:", "kids:", "alarms:", "ask:", "asks:"))
+        and name.partition(":")[2].partition("|")[0] not in shard.runs
     ]
     for page in pages(strays):
         replies = await asyncio.gather(*(store.link.call("PTTL", prefix + name) for name in page))
@@ -208,7 +242,7 @@ def _slim(fields: dict[str, str]) -> dict[str, str]:
     """Of an ended run only what is judged: there may be millions."""
     if fields.get("status") not in _ENDED:
         return fields
-    return {name: fields[name] for name in ("status", "ended", "host", "epoch", "parent") if name in fields}
+    return {name: fields[name] for name in ("status", "ended", "host", "epoch", "parent", "caller") if name in fields}
 
 
 def _flat(reply: list[Any]) -> dict[str, str]:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from agnt5 import codec
 from agnt5.contracts.errors import (
@@ -31,10 +31,11 @@ from agnt5.contracts.runs import RunStatus
 from agnt5.registry import Handler
 from agnt5.replay import journal
 from agnt5.replay.events import CancelRequested, Event, RunReopened, RunStarted
+from agnt5.runtime.approvals import NOTICE, with_link
 from agnt5.runtime.starting import REFUSAL
 from agnt5.sdk.port import RunInfo
 from agnt5.store.replies import Applied, Claimed, More
-from agnt5.store.store import Batch, Ownership
+from agnt5.store.store import Batch, Ending, Ownership
 
 if TYPE_CHECKING:
     from agnt5.runtime.host import Host
@@ -102,6 +103,8 @@ class LiveRun:
         """What the handler is called with. Raises `InvalidInputError` where the input does not fit."""
         if (refusal := started.options.get(REFUSAL)) is not None:
             raise InvalidInputError(refusal)
+        if (notice := started.options.get(NOTICE)) is not None:
+            return self.handler.bind(with_link(started, notice, self.host.settings, self.host.clock_ms()))
         return self.handler.bind(started.input)
 
     # ---- what comes in
@@ -113,6 +116,8 @@ class LiveRun:
         self.begun, self.seen, self.generation = True, len(events), events[0].generation
         if self.slot is not None:
             self.slot.started(events[0].input, self.claimed.attempt)
+        elif self.claimed.unasked:
+            self.host.teller.began(self.run_id, self.handler.address, events[0].input, self.claimed.attempt)
         code = self.start(events)
         if self._inbox:  # what came while it had to wait for its turn
             self._inbox = {at: event for at, event in self._inbox.items() if at > self.seen}
@@ -183,7 +188,7 @@ class LiveRun:
         self,
         batch: Batch,
         *,
-        then: Callable[[], None] | None = None,
+        then: Callable[[], Any] | None = None,
         status: RunStatus | None = None,
         heard: bool = False,
     ) -> None:
@@ -210,7 +215,7 @@ class LiveRun:
             raise asyncio.CancelledError from error  # the code that waits for it is of no use any more
 
     async def _appended(
-        self, pending: Awaitable[Applied], batch: Batch, then: Callable[[], None] | None, *, heard: bool
+        self, pending: Awaitable[Applied], batch: Batch, then: Callable[[], Any] | None, *, heard: bool
     ) -> None:
         try:
             applied = await pending
@@ -285,14 +290,23 @@ class LiveRun:
             else:
                 self.host.teller.revoked(self.run_id)
 
-    async def _finish(self, status: Literal["completed", "failed", "timeout", "cancelled"], payload: bytes) -> bool:
+    async def _finish(self, status: Ending, payload: bytes) -> bool:
         if self.ended:
             return False
         self.ended = True
-        pending = self.host.store.finish(self.own, status, payload)
+        pending = self.write_end(status, payload)
         self.host.forget(self)
-        self.host.sent(await pending)
+        applied = await pending
+        self.host.sent(applied)
+        self.after_end(applied, status, payload)
         return True
+
+    def write_end(self, status: Ending, payload: bytes) -> Awaitable[Applied]:
+        """Put the end on the wire."""
+        return self.host.store.finish(self.own, status, payload)
+
+    def after_end(self, applied: Applied, status: Ending, payload: bytes) -> None:
+        """The end is recorded: what else is to be done."""
 
     def _take_slot(self) -> Slot:
         assert self.slot is not None

@@ -14,6 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol
 from uuid import UUID
 
+from agnt5.contracts.approvals import ApprovalTerms
+from agnt5.sdk.state import StateBuffer
+
 
 class TaskRef(Protocol):
     """A child run as the port knows it. `future` fails with `RunFailedError` when the child finally failed.
@@ -32,6 +35,18 @@ class TaskRef(Protocol):
     @property
     def future(self) -> asyncio.Future[Any]:
         """Its outcome."""
+
+
+class ApprovalRef(Protocol):
+    """A request for people's decision as the port knows it."""
+
+    @property
+    def seq(self) -> int:
+        """Its command number."""
+
+    @property
+    def future(self) -> asyncio.Future[Any]:
+        """Its answer: `{decision, approver, comment, data, at_ms, votes}`. Cancelling it takes the request back."""
 
 
 class CommandPort(Protocol):
@@ -54,6 +69,19 @@ class CommandPort(Protocol):
     def cancel_task(self, ref: Any) -> None:
         """Ask a child, by the ref of its start, to end. Its future then fails with `RunCancelledError`."""
 
+    def call_entity(
+        self,
+        handler: str,
+        entity: str,
+        input: Any,  # noqa: A002 - one word for one thing
+        *,
+        options: dict[str, Any] | None = None,
+    ) -> TaskRef:
+        """Call `handler` (`Type.method`) of the entity `Type/key`.
+
+        The future fails with `RunFailedError`; with `EntityDeadlockError` when the chain of calls holds that entity.
+        """
+
     def step(self, name: str, fn: Callable[[], Any]) -> asyncio.Future[Any]:
         """Run `fn` once for good; a coroutine that it returns is awaited. Cancelling the future stops it."""
 
@@ -74,11 +102,22 @@ class FunctionPort(CommandPort, Protocol):
         """The code begins to wait for this child: the moment to give back the worker slot."""
 
 
+class EntityPort(FunctionPort, Protocol):
+    """What only methods of entities have."""
+
+    @property
+    def state(self) -> StateBuffer:
+        """The entity's state as this call sees it; what it writes is committed with the call's result."""
+
+
 class WorkflowPort(CommandPort, Protocol):
     """What only workflows have."""
 
     def await_signal(self, name: str) -> asyncio.Future[Any]:
         """The next signal of this name. Cancelling the future leaves later signals to later waits."""
+
+    def request_approval(self, terms: ApprovalTerms) -> ApprovalRef:
+        """Ask people for a decision."""
 
     def patched(self, change: str) -> bool:
         """True where the changed code is to run."""

@@ -40,12 +40,33 @@ def ops(run_id: str, shards: int) -> str:
 
 
 def alarms(run_id: str, shards: int) -> str:
-    """Set: a run's members of `timers` (its `t|` ones), so that none outlives it. Deleted when the run ends."""
+    """Set: a run's `t|` and `a|` members of `timers`, so that none outlives it. Deleted when the run ends."""
     return f"{prefix(shard_of(run_id, shards))}alarms:{run_id}"
 
 
+def ask(run_id: str, ref: str, shards: int) -> str:
+    """Hash: what a run asks of people, `ref` is `generation.seq`. Written by append and decide; expires with the run.
+
+    One of an earlier generation expires `retention` after the next one began.
+    """
+    return f"{prefix(shard_of(run_id, shards))}ask:{run_id}|{ref}"
+
+
+def asks(run_id: str, shards: int) -> str:
+    """Set: the refs of a run's asks of the current generation. Expires with the run."""
+    return f"{prefix(shard_of(run_id, shards))}asks:{run_id}"
+
+
+def inbox(shard: int) -> str:
+    """Sorted set by ms of asking: `run|ref` of the open asks. Left by each as it is decided or withdrawn."""
+    return f"{prefix(shard)}inbox"
+
+
 def timers(shard: int) -> str:
-    """Sorted set by due ms: `t|run|generation.seq`, `r|run` (next attempt), `d|run` (run timeout)."""
+    """Sorted set by due ms: `t|run|ref`, `a|run|ref` (an ask), `r|run` (next attempt), `d|run` (run timeout).
+
+    `ref` is `generation.seq`.
+    """
     return f"{prefix(shard)}timers"
 
 
@@ -82,6 +103,41 @@ def ended_runs(shard: int) -> str:
 def refused(shard: int) -> str:
     """Set: parked runs whose code did not fit their journal; a starting worker wakes them. Gone when empty."""
     return f"{prefix(shard)}refused"
+
+
+def entity(name: str, shards: int) -> str:
+    """Hash: an entity's state, a JSON value a state key. Written by `commit`; kept until it is deleted or empty."""
+    return f"{prefix(shard_of(name, shards))}ent:{name}"
+
+
+def lock(name: str, shards: int) -> str:
+    """Hash: `run` holds an entity's lock ('' nobody), `writes` and `updated` tell of its state. Goes with it."""
+    return f"{prefix(shard_of(name, shards))}lock:{name}"
+
+
+def line(name: str, shards: int) -> str:
+    """List: calls that wait for an entity's lock, first come first. Gone when empty."""
+    return f"{prefix(shard_of(name, shards))}line:{name}"
+
+
+def recent(name: str, shards: int) -> str:
+    """List: the latest ended writes of an entity, newest first, a few. Goes with its state."""
+    return f"{prefix(shard_of(name, shards))}recent:{name}"
+
+
+def entities(shard: int, entity_type: str) -> str:
+    """Sorted set by ms of the last change: the entities of a type. Gone when empty."""
+    return f"{prefix(shard)}ents:{entity_type}"
+
+
+def entity_types(shard: int) -> str:
+    """Set of the entity types that have had state. Kept."""
+    return f"{prefix(shard)}sorts"
+
+
+def answers(shard: int) -> str:
+    """Sorted set by ms of the end: calls of entities whose caller, in another shard, has not been told yet."""
+    return f"{prefix(shard)}answers"
 
 
 def hosts() -> str:

@@ -9,7 +9,7 @@ Owners' verbs are fenced by epoch and numbered: `op` grows by one from 1 for eac
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -22,13 +22,17 @@ from agnt5.store import keys, parsing
 from agnt5.store.link import Link
 from agnt5.store.replies import (
     Applied,
+    Called,
     Claimed,
     Created,
     Dispatch,
     Fired,
     More,
+    NewAsk,
+    NewCall,
     NewChild,
     NotClaimed,
+    Verdict,
 )
 from agnt5.store.scripts import script
 
@@ -36,6 +40,9 @@ PAGE = 500
 """Journal entries per read: 10,000 in one LRANGE would hold the server for 29 ms."""
 
 Arg = str | bytes | int
+
+Ending = Literal["completed", "failed", "timeout", "cancelled"]
+"""How an owner ends its run; `timeout` is failed, and its children are cancelled."""
 
 
 @dataclass(slots=True)
@@ -55,16 +62,20 @@ class Ownership:
 
 @dataclass(slots=True)
 class Batch:
-    """What one append writes: journal bodies, and the children and timers that go with them."""
+    """What one append writes: journal bodies, and the children, timers and asks that go with them."""
 
     bodies: list[bytes] = field(default_factory=list)
     children: list[NewChild] = field(default_factory=list)
     timers: list[tuple[int, int]] = field(default_factory=list)
     untimers: list[int] = field(default_factory=list)
+    asks: list[NewAsk] = field(default_factory=list)
+    unasks: list[int] = field(default_factory=list)
     cancels: list[tuple[str, bytes]] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.bodies or self.children or self.timers or self.untimers or self.cancels)
+        return bool(
+            self.bodies or self.children or self.timers or self.untimers or self.asks or self.unasks or self.cancels
+        )
 
 
 class Store:
@@ -89,6 +100,10 @@ class Store:
     def prefix(self, run_id: str) -> str:
         """The key prefix of a run's shard."""
         return self._prefixes[shard_of(run_id, self.shards)]
+
+    def shard(self, run_id: str) -> int:
+        """The number of a run's shard."""
+        return shard_of(run_id, self.shards)
 
     def _run(self, name: str, run_id: str, *args: Arg) -> Awaitable[list[Any]]:
         return self.link.script(script(name, posts=self.posts), self.prefix(run_id), (run_id, *args))
@@ -118,12 +133,43 @@ class Store:
         reply = self._run("create", run_id, handler, kind, queue, priority, body, digest, timeout)
         return parsing.created(reply, run_id, handler)
 
+    def call(self, call: NewCall, *, host: str = "", nonce: str = "") -> Awaitable[Called]:
+        """Call a method of an entity, once per id. A write whose entity is busy waits in line.
+
+        With `nonce` the calling `host` becomes the owner where nothing is in the way (`heir`). A call without
+        `caller` whose id exists with another `digest` raises `DuplicateRunError`.
+        """
+        timeout = "" if call.run_timeout_ms is None else call.run_timeout_ms
+        args = (call.handler, call.mode, call.queue, call.priority, call.body, call.digest, timeout, call.caller)
+        return parsing.called(self._run("call", call.id, *args, host, nonce), call.id, call.handler)
+
+    def answer(self, run_id: str, *, generation: int, operation: str, host: str, body: bytes) -> Awaitable[Applied]:
+        """Tell a run the outcome of its call of an entity, once per `operation`; nothing where it is gone or ended."""
+        return parsing.answered(self._run("answer", run_id, generation, operation, host, body))
+
+    def erase(self, entity: str) -> Awaitable[None]:
+        """Delete an entity's state. Raises `EntityBusyError` while a call holds its lock, `EntityNotFoundError`."""
+        return parsing.erased(self._run("erase", entity), entity)
+
     def deliver(self, run_id: str, *, operation: str, body: bytes) -> Awaitable[list[Dispatch]]:
         """Append an outside event once per `operation`.
 
         Raises `RunNotFoundError`, `RunEndedError`, or `JournalLimitError` when the journal is full.
         """
         return parsing.delivered(self._run("deliver", run_id, operation, body, self.journal_limit), run_id)
+
+    def decide(
+        self, run_id: str, ref: str, *, operation: str, approver: str, roles: Sequence[str], decision: str,
+        who: bytes, more: bytes,
+    ) -> Awaitable[Verdict]:  # fmt: skip
+        """One person's decision on an ask, once per `operation`; whether it was taken, or why not, and how it stands.
+
+        `who` and `more` are the JSON members of its journal entry, each with a comma before it: approver and
+        decision; comment and data. Raises `RunNotFoundError`, `RunEndedError` (while it was open),
+        `ApprovalNotFoundError`.
+        """
+        args = (ref, operation, approver, "\n".join(roles), decision, who, more, self.journal_limit)
+        return parsing.decided(self._run("decide", run_id, *args), run_id, ref)
 
     def cancel(
         self, run_id: str, *, reason: bytes, operation: str | None = None
@@ -159,7 +205,7 @@ class Store:
         return parsing.claimed(self._run("claim", run_id, host, nonce, kind, PAGE))
 
     def append(self, own: Ownership, batch: Batch, *, status: str = "") -> Awaitable[Applied]:
-        """Record a batch: journal entries, children, timers and cancels take effect together or not at all.
+        """Record a batch: journal entries, children, timers, asks and cancels take effect together or not at all.
 
         Raises `JournalLimitError` (nothing written) past the limit of entries.
         """
@@ -169,16 +215,33 @@ class Store:
             args += [child.id, child.seq, child.handler, "", child.queue, child.priority, child.body, timeout]
         args.append(len(batch.timers))
         args += [part for timer in batch.timers for part in timer]
-        args += [len(batch.untimers), *batch.untimers, len(batch.cancels)]
+        args += [len(batch.untimers), *batch.untimers, len(batch.asks)]
+        for ask in batch.asks:
+            due = "" if ask.due_ms is None else ask.due_ms
+            args += [ask.seq, due, ask.quorum, "\n".join(ask.roles), "\n".join(ask.people), ask.barred, ask.body]
+        args += [len(batch.unasks), *batch.unasks, len(batch.cancels)]
         args += [part for cancel in batch.cancels for part in cancel]
         return parsing.applied(self._fenced("append", own, *args, self.retention_ms), own.run_id)
 
-    def finish(
-        self, own: Ownership, status: Literal["completed", "failed", "timeout", "cancelled"], payload: bytes
-    ) -> Awaitable[Applied]:
+    def finish(self, own: Ownership, status: Ending, payload: bytes) -> Awaitable[Applied]:
         """End a run with the JSON of its result, error or reason. Its timers end with it (the store knows them)."""
         reply = self._fenced("finish", own, own.host, status, payload, self.retention_ms)
         return parsing.finished(reply, own.run_id)
+
+    def commit(
+        self, own: Ownership, status: Ending, payload: bytes, *, sets: Mapping[str, bytes], deletes: Sequence[str],
+        nonce: str = "",
+    ) -> Awaitable[Applied]:  # fmt: skip
+        """End a write of an entity with the changes that it makes, and hand its lock on.
+
+        With `nonce` this host owns the next call in line from now on (`heir`); else that is queued.
+        """
+        changes: list[Arg] = [len(sets)]
+        for key, value in sets.items():
+            changes += [key, value]
+        changes += [len(deletes), *deletes]
+        reply = self._fenced("commit", own, own.host, status, payload, self.retention_ms, nonce, *changes)
+        return parsing.committed(reply, own.run_id)
 
     def retry(self, own: Ownership, *, attempt: int, error: bytes, delay_ms: int) -> Awaitable[list[Dispatch]]:
         """Record a failed attempt and give the run back until its next one is due; its timers are taken back."""

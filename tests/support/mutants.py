@@ -15,7 +15,10 @@ ENDS = "tests/store/test_ends.py"
 BACK = "tests/store/test_giving_back.py"
 BEAT = "tests/store/test_beat_scripts.py"
 LOST = "tests/store/test_lost_replies.py"
+ASKS = "tests/store/test_asks.py"
 OUTAGES = "tests/store/test_outages.py"
+ENTITIES = "tests/property/test_entity_machine.py"
+CALLS = "tests/store/test_entity_scripts.py"
 
 
 class Mutant(NamedTuple):
@@ -37,7 +40,7 @@ MUTANTS: dict[str, Mutant] = {
         ENDS, "if not r or ENDED[r.status] then return false end", "if not r then return false end"
     ),
     "an ended run is claimed": Mutant(
-        CREATE, "if ENDED[r.status] then return { 'ENDED', r.status } end\nlocal key", "local key"
+        CREATE, "if ENDED[r.status] then return { 'ENDED', r.status } end\nlocal epoch", "local epoch"
     ),
     "an ended run takes signals": Mutant(
         MACHINE, "if ENDED[r.status] then return { 'ENDED', r.status } end\nlocal length", "local length"
@@ -46,14 +49,14 @@ MUTANTS: dict[str, Mutant] = {
     "a cancel is told twice": Mutant(MACHINE, "if redis.call('SADD', P .. 'ops:' .. ARGV[1], 'cancel:' .. ARGV[4]) == 0"
                                      " then return { 'OK', r.status, OUT } end\n"),
     "a queued run is in no queue": Mutant(MACHINE, "redis.call('ZADD', P .. 'queued:' .. slot, NOW_S, id)\n"),
-    "a claimed run stays in its queue": Mutant(MACHINE, "  dequeue(id, r)\n  redis.call('SADD'", "  redis.call('SADD'"),
+    "a claimed run stays in its queue": Mutant(MACHINE, "  dequeue(id, r)\n  local slot", "  local slot"),
     "a claimed run is on nobody's list": Mutant(MACHINE, "redis.call('SADD', P .. 'owned:' .. host, id)\n"),
     "an ended run stays on a host's list": Mutant(
         MACHINE, "if r.host and r.host ~= '' then redis.call('SREM', P .. 'owned:' .. r.host, id) end\n"
     ),
     "an ended journal never expires": Mutant(MACHINE, "redis.call('PEXPIRE', P .. 'log:' .. id, retention)\n"),
     "an old journal never expires": Mutant(MACHINE, "redis.call('PEXPIRE', old, ARGV[5])\n"),
-    "timers outlive their run": Mutant(MACHINE, "  unset_timers(id)\n  if r.trouble", "  if r.trouble"),
+    "timers outlive their run": Mutant(MACHINE, "  unset_timers(id)\n  if r.asks", "  if r.asks"),
     "an old generation keeps its children": Mutant(
         MACHINE, "redis.call('DEL', P .. 'kids:' .. id)\nunset_timers(id)\n", "unset_timers(id)\n"
     ),
@@ -79,10 +82,58 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "the limit is not looked at": Mutant(APPEND, "bodies > 0 and length + bodies > limit", "false"),
     "a write behind a refused one is taken": Mutant(APPEND, "if full or bodies > 0", "if bodies > 0"),
+    "roles are not looked at": Mutant(ASKS, "if roles ~= '' then", "if false then"),
+    "a part of a role is a role": Mutant(
+        ASKS, "string.find('\\n' .. list .. '\\n', '\\n' .. line .. '\\n', 1, true)", "string.find(list, line, 1, true)"
+    ),
+    "anybody is an assignee": Mutant(
+        ASKS, "if people ~= '' and not holds(people, approver) then return 'ASSIGNEE' end\n"
+    ),
+    "who asks decides": Mutant(ASKS, "if barred == approver then return 'SELF' end\n"),
+    "an ask is decided twice": Mutant(ASKS, "if status ~= 'open' then return 'CLOSED' end\n"),
+    "a timeout comes after the decision": Mutant(
+        ASKS, "if redis.call('HGET', key, 'status') ~= 'open' then return false end\n"
+    ),
+    "a due time that beat has not seen has not come": Mutant(ASKS, "tonumber(due) <= NOW then", "false then"),
+    "one is a quorum": Mutant(ASKS, "or tonumber(yes) >= tonumber(quorum)", "or true"),
+    "one person votes twice": Mutant(ASKS, "if holds(voters, approver) then return 'VOTED' end\n"),
+    "an ask outlives its run": Mutant(ASKS, "if r.asks then end_asks(id, retention, '|end') end\n"),
+    "an ask outlives its generation": Mutant(ASKS, "  end_asks(id, ARGV[5], '')\n"),
+    "an ended ask never expires": Mutant(ASKS, "redis.call('PEXPIRE', P .. 'ask:' .. id .. '|' .. ref, retention)\n"),
+    "what code took back is asked again": Mutant(
+        ASKS, "and not (old[1] == 'withdrawn' and old[2] == '|end')", "and false"
+    ),
+    "a refusal wakes its run": Mutant(ASKS, "if (r.host or '') ~= '' then return tell", "if true then return tell"),
+    "a refusal hides an event": Mutant(ASKS, "redis.call('HGET', P .. 'run:' .. id, 'seen') == ms(n - 1)", "true"),
+    "refusals fill the journal": Mutant(ASKS, " < tonumber(ARGV[9]) / 2", " < 1e9"),
+    "a lost decision came too late": Mutant(LOST, "if before then return answer(before) end"),
     "what nobody takes blocks the rest": Mutant(
         BEAT, "redis.call('ZADD', zset, ms(NOW + slack * math.pow(2, math.min(sends + 1, 10))), id)\n"
     ),
     "nothing ends when memory is short": Mutant(OUTAGES, "#!lua flags=allow-oom\n", "#!lua\n"),
+    "two writes of an entity at once": Mutant(ENTITIES, "if holder and holder ~= '' then", "if false then"),
+    "reads take the lock": Mutant(ENTITIES, "mode == 'write' and redis.call('HGET'", "redis.call('HGET'"),
+    "a write without the lock": Mutant(CALLS, "if redis.call('HGET', lock, 'run') ~= id then", "if false then"),
+    "the last in line is first": Mutant(ENTITIES, "redis.call('LPOP', P .. 'line:' .. e)",
+                                        "redis.call('RPOP', P .. 'line:' .. e)"),
+    "a lock is handed to nobody": Mutant(ENTITIES, "RECENT - 1)\n  pass_on(e)\n", "RECENT - 1)\n"),
+    "a cancelled call stays in line": Mutant(
+        ENTITIES, "if v[1] == 'line' then redis.call('LREM', P .. 'line:' .. e, 1, id) end\n"
+    ),
+    "a heir is not told again": Mutant(CALLS, "then HEIR = heir(r.heir, n, n.epoch) end", "then HEIR = {} end"),
+    "a heir is told to a stranger": Mutant(
+        ENTITIES, "if n and n.host == ME and string.match(n.epoch, ':(.*)$') == NONCE then", "if n then"
+    ),
+    "a call is made twice": Mutant(ENTITIES, "if old then\n  if digest", "if false then\n  if digest"),
+    "a caller is never told": Mutant(ENTITIES, "if v[2] then redis.call('ZADD', P .. 'answers', NOW_S, id) end\n"),
+    "an answer is told twice": Mutant(
+        CALLS, "if redis.call('SADD', P .. 'ops:' .. id, ARGV[3]) == 0 then return { 'DUPLICATE' } end\n"
+    ),
+    "an answer comes to another generation": Mutant(CALLS, "if r.gen ~= ARGV[2] then", "if false then"),
+    "a held entity is deleted": Mutant(ENTITIES, "if holder and holder ~= '' then return { 'BUSY', holder } end\n"),
+    "an entity without state stays": Mutant(
+        ENTITIES, "== 0 then redis.call('DEL', lock, P .. 'recent:' .. e) end", "== 0 then end"
+    ),
     "memory is not looked at": Mutant(OUTAGES, "#!lua\n", "#!lua flags=allow-oom\n"),
 }  # fmt: skip
 
@@ -97,8 +148,8 @@ def apply_mutant(name: str) -> None:
     mutant, original = MUTANTS[name], scripts.script
 
     @cache
-    def script(script_name: str) -> scripts.Script:
-        right = original(script_name)
+    def script(script_name: str, *, posts: bool = False) -> scripts.Script:
+        right = original(script_name, posts=posts)
         source = mutated(right.source, mutant)
         sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
         return scripts.Script(right.name, source, sha)

@@ -23,9 +23,11 @@ local ENDINGS = {
 local function end_run(id, r, status, payload, retention)
   local form, cancels = ENDINGS[status], status == 'cancelled' or status == 'timeout'
   if status == 'timeout' then status = 'failed' end
-  local last, told = entry(form[1] .. payload .. '}'), ''
+  local last, told, e = entry(form[1] .. payload .. '}'), '', entity_of(id)
   redis.call('RPUSH', P .. 'log:' .. id, last)
-  if not r.parent then
+  if e then
+    end_call(e, id)
+  elseif not r.parent then
     redis.call('ZREM', P .. 'open', id)
     redis.call('ZADD', P .. 'ended', NOW_S, id)
   elseif redis.call('HDEL', P .. 'kids:' .. r.parent, id) == 1 then
@@ -42,6 +44,7 @@ local function end_run(id, r, status, payload, retention)
   if r.retry then redis.call('ZREM', P .. 'timers', 'r|' .. id) end
   if r.deadline then redis.call('ZREM', P .. 'timers', 'd|' .. id) end
   unset_timers(id)
+  if r.asks then end_asks(id, retention, '|end') end
   if r.trouble then redis.call('SREM', P .. 'refused', id) end
   if cancels then
     for _, kid in ipairs(redis.call('HKEYS', P .. 'kids:' .. id)) do
