@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from support.cluster import Cluster, cluster_of, pytest_runtest_makereport
-from web_kit import FOLDER, Api, people
+from web_kit import FOLDER, LINK_SECRET, Api, people
 
 __all__ = ["pytest_runtest_makereport"]
 
@@ -22,7 +22,8 @@ def cluster() -> Iterator[Cluster]:
 def api(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     """The API with tokens."""
     path, secrets = people(tmp_path_factory.mktemp("tokens"))
-    with Api(cluster.server.url, tokens=path, secrets=secrets) as api:
+    env = {"AGNT5_LINK_SECRET": LINK_SECRET}
+    with Api(cluster.server.url, tokens=path, secrets=secrets, env=env) as api:
         yield api
 
 
