@@ -35,6 +35,7 @@ from agnt5.replay.commands import (
 )
 from agnt5.replay.events import (
     Event,
+    RunReopened,
     RunStarted,
     SignalDelivered,
     SignalRefused,
@@ -92,7 +93,7 @@ class LiveWorkflow(LiveRun):
             self.host.spawn(self.fail(error), self)
             return
         if replay:
-            self._resume()
+            self._resume(opened_again=any(type(event) is RunReopened for event in events))
         commands = activation.commands
         if activation.outcome is None:
             if commands or not self.waiting:
@@ -104,14 +105,16 @@ class LiveWorkflow(LiveRun):
             if first:
                 self.host.spawn(self._end(commands), self)
 
-    def _resume(self) -> None:
-        """Take up what the journal left open (rule R4): signals to deliver, and asks that the run's end had closed."""
+    def _resume(self, *, opened_again: bool) -> None:
+        """Take up what the journal left open (rule R4): signals to deliver, asks and timers that the end had closed."""
         batch = Batch()
         for command in self.machine.open_commands():
             if isinstance(command, EmitSignal):
                 self._emit(command)
             elif isinstance(command, RequestApproval):
-                batch.asks.append(new_ask(self, command))
+                batch.asks.append(new_ask(command))
+            elif isinstance(command, StartTimer) and opened_again:
+                batch.timers.append((command.seq, command.due_ms))
         if batch:
             self.append(batch)
 
@@ -145,7 +148,7 @@ class LiveWorkflow(LiveRun):
                 case CancelTimer():
                     batch.untimers.append(command.seq)
                 case RequestApproval():
-                    batch.asks.append(new_ask(self, command))
+                    batch.asks.append(new_ask(command, self.host.settings.payload_limit))
                 case WithdrawApproval():
                     batch.unasks.append(command.seq)
                 case CancelTask():
