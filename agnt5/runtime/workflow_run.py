@@ -110,7 +110,7 @@ class LiveWorkflow(LiveRun):
                 self.host.spawn(self._end(commands), self)
 
     def _resume(self, *, opened_again: bool) -> None:
-        """Take up what the journal left open (rule R4): what leaves the shard, asks and timers that an end had closed."""
+        """Take up what the journal left open (rule R4): what leaves the shard; asks and timers that an end closed."""
         commands = self.machine.open_commands()
         self._reach_out(commands)
         batch = Batch(asks=[new_ask(command) for command in commands if isinstance(command, RequestApproval)])
