@@ -198,6 +198,16 @@ async def test_a_refusal_marks_nothing_as_seen_that_was_not(store):
     assert await runs.status(store, "r") == "queued"
 
 
+async def test_a_refusal_counts_no_event_as_seen_that_a_refused_run_still_has_to_see(store):
+    """Its next owner would else believe that somebody has acted on it."""
+    own = await runs.owned(store)
+    await store.append(own, runs.asking(roles=["admin"]))
+    await store.refuse(own, seen=1, trouble="the code does not fit")
+    await runs.decide(store, roles=["intern"])
+    assert await runs.status(store, "r") == "waiting"
+    assert await runs.field(store, "r", "seen") == "1"
+
+
 async def test_what_cannot_be_decided_is_told_apart(store):
     with pytest.raises(RunNotFoundError):
         await runs.decide(store, "none")
