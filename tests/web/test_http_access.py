@@ -16,6 +16,8 @@ from support.server import Server
 from support.waiting import until_sync
 from web_kit import Api, problem
 
+from agnt5 import ConfigurationError
+from agnt5.cli.web import serve
 from agnt5.store import keys
 from agnt5.web import create_api
 
@@ -226,12 +228,16 @@ def agnt5(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_an_address_that_others_reach_needs_tokens():
-    for host in ("0.0.0.0", "::", "192.0.2.1", "example.org"):
-        done = agnt5("web", "--host", host)
-        assert done.returncode == 1
-        assert "agnt5 tokens new" in done.stderr
-    assert agnt5("web", "--tokens", "/no/such/file").returncode == 1
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
+def test_an_address_that_others_reach_needs_tokens(host):
+    with pytest.raises(ConfigurationError, match="agnt5 tokens new"):
+        serve("redis://localhost:1/0", host=host, port=0, tokens=None, pages=False)
+
+
+def test_wrong_options_end_the_command():
+    done = agnt5("web", "--host", "0.0.0.0", "--tokens", "/no/such/file")
+    assert done.returncode == 1
+    assert "/no/such/file" in done.stderr
 
 
 def test_a_new_token_is_told_once_and_its_entry_fits_the_file(tmp_path, server):
