@@ -9,11 +9,11 @@ from contextlib import aclosing
 import pytest
 from support.runs import body, create, owned
 from support.server import Server
-from support.waiting import until
+from support.waiting import until, until_sync
 
 from agnt5 import AsyncClient, Client, InvalidInputError, RunNotFoundError
 from agnt5.client import follow
-from agnt5.client.follow import Followed, Place
+from agnt5.client.follow import Followed, Place, read_page
 from agnt5.store import keys
 from agnt5.store.store import Batch, Store
 
@@ -80,6 +80,39 @@ async def test_renewals_between_two_reads_lose_nothing(store: Store, client: Asy
     await store.finish(own, "completed", b"7")
     await asyncio.wait_for(task, 10)
     assert places(found) == [f"{g}.{at}" for g in range(29) for at in range(2)] + ["29.0", "29.1"]
+
+
+async def test_a_page_never_mixes_generations(store: Store, client: AsyncClient):
+    """Renewals on one connection, reads on another, as fast as both can."""
+    own = await owned(store, body=body("RunStarted", handler="orders.fulfil", kind="workflow"))
+    reading, _ = await client.opened()
+    last = 400
+
+    async def renew() -> None:
+        for generation in range(1, last + 1):
+            first = body("RunStarted", handler="orders.fulfil", kind="workflow", generation=generation)
+            await store.renew(own, seen=1, body=first, carried=[])
+
+    async def read() -> None:
+        seen = 0
+        while seen < last:
+            for one in (await read_page(reading, "r", None)).found:
+                seen = one.place.generation
+                assert one.event.generation == seen
+
+    await asyncio.gather(renew(), *(read() for _ in range(8)))
+
+
+async def test_the_end_is_told_by_its_channel(store: Store, client: AsyncClient, monkeypatch):
+    monkeypatch.setattr(follow, "LOOK_S", 3600)
+    own = await owned(store)
+    found: list[Followed] = []
+    task = asyncio.create_task(collect(client, "r", found))
+    waits = (await client.opened()) and client._opening.result()[2]
+    await until(lambda: found and waits._waiting.get("r"))
+    await store.finish(own, "completed", b"7")
+    await asyncio.wait_for(task, 3)
+    assert places(found) == ["0.0", "0.1"]
 
 
 async def test_a_journal_that_is_past_retention_is_passed_over(store: Store, client: AsyncClient):
@@ -172,12 +205,17 @@ async def test_a_closed_client_ends_its_followers(store: Store, redis_url: str):
 async def test_ordinary_code_follows_too(store: Store, redis_url: str):
     own = await owned(store, body=body("RunStarted", handler="orders.fulfil", kind="workflow"))
     await store.finish(own, "completed", b"7")
+    await create(store, "open", body=body("RunStarted", handler="orders.fulfil", kind="workflow"))
 
     def read() -> list[str]:
         with Client(redis_url) as client:
             run = client.get("r")
-            first = next(run.follow())  # left in the middle
-            assert first.event.handler == "orders.fulfil"
+            waiting = client.get("open").follow()
+            assert next(waiting).event.handler == "orders.fulfil"
+            watched = client._async._follows._watched
+            assert list(watched) == ["open"]
+            waiting.close()  # left in the middle
+            until_sync(lambda: not watched)
             return [type(one.event).__name__ for one in run.follow()]
 
     assert await asyncio.to_thread(read) == ["RunStarted", "RunCompleted"]

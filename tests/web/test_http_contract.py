@@ -12,7 +12,7 @@ from web_kit import Api
 
 from agnt5.web import create_api
 
-EXAMPLES = int(os.environ.get("AGNT5_TEST_EXAMPLES", "10"))
+EXAMPLES = int(os.environ.get("AGNT5_TEST_EXAMPLES", "5"))
 
 document = create_api(pages=False).openapi()
 # streams go on while the run does; they have tests of their own

@@ -128,6 +128,6 @@ def test_an_unknown_error_tells_nothing_but_its_request(own_server: Server):
         body = problem(answer, 500, "internal-error")
         assert "shards" not in answer.text
         assert body["instance"] == "urn:agnt5:request:look-for-me"
-        assert "look-for-me" in api.output()
-        assert "AGNT5_SHARDS=16" in api.output()
+        until_sync(lambda: "look-for-me" in api.output())
+        until_sync(lambda: "AGNT5_SHARDS=16" in api.output())
         problem(client.get("/ready"), 503)
