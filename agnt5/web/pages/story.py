@@ -1,0 +1,138 @@
+"""All that one run's page tells, read from the store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from agnt5.client import AsyncClient
+from agnt5.client.runs import RunState
+from agnt5.client.timeline import collapse, timeline
+from agnt5.contracts.clock import at_ms, now_ms
+from agnt5.contracts.runs import RunStatus
+from agnt5.replay import events as ev
+from agnt5.web.pages.layout import Chart, Child, lay_out, tries_of
+
+MOST_CHILDREN = 2000
+"""Children whose states are read for a page."""
+
+MOST_RETRIED = 40
+"""Retried children whose attempts are drawn."""
+
+ENTRIES = 100
+_SUMMARY = 140
+_OUTCOMES = {
+    RunStatus.COMPLETED: "ok", RunStatus.FAILED: "failed", RunStatus.CANCELLED: "cancelled", RunStatus.QUEUED: "queued",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One line of the journal's table."""
+
+    position: int
+    at: datetime
+    name: str
+    summary: str
+    raw: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Story:
+    """One run."""
+
+    run: RunState
+    first: ev.RunStarted | None
+    chart: Chart
+    children: list[RunState]
+    length: int
+    entries: list[Entry]
+    journal_page: int
+    journal_pages: int
+
+
+async def story_of(client: AsyncClient, run_id: str, *, journal_page: int | None, every: bool) -> Story:
+    """Read a run. `every`: draw each task on its own; `journal_page`: which part of a long journal, None: its end.
+
+    Raises `RunNotFoundError`.
+    """
+    run = await client.state(run_id)
+    events = await client.history(run_id)
+    children = await client.states(children_of(events)[:MOST_CHILDREN])
+    known = {child.id: await _seen(client, child) for child in children if child.attempt == 0}
+    retried = [child for child in children if child.attempt > 0]
+    seen = await asyncio.gather(*(_seen(client, child) for child in retried[:MOST_RETRIED]))
+    known |= {child.id: one for child, one in zip(retried, seen, strict=False)}
+    pages = max(1, -(-len(events) // ENTRIES))
+    page = pages if journal_page is None else max(1, min(journal_page, pages))
+    first = events[0] if events and isinstance(events[0], ev.RunStarted) else None
+    return Story(
+        run=run, first=first, chart=_chart(run, events, children, known, every=every), children=children,
+        length=len(events), entries=entries_of(events, (page - 1) * ENTRIES), journal_page=page, journal_pages=pages,
+    )  # fmt: skip
+
+
+def children_of(events: Sequence[ev.Event]) -> list[str]:
+    """The ids of all children that a journal names, each once."""
+    return list(dict.fromkeys(event.id for event in events if isinstance(event, ev.TaskScheduled)))
+
+
+async def _seen(client: AsyncClient, child: RunState) -> Child:
+    """When a child was claimed, and its attempts if there was more than one."""
+    started = _ms(child.started_at)
+    if child.attempt == 0:
+        return Child(started)
+    return Child(started, tuple(tries_of(await client.history(child.id), started)))
+
+
+def _chart(
+    run: RunState, events: Sequence[ev.Event], children: Sequence[RunState], known: dict[str, Child], *, every: bool
+) -> Chart:
+    moments = timeline(events, {child.id: child.status.value for child in children})
+    begin = events[0].at if events else _ms(run.created_at) or 0
+    started = _ms(run.started_at)
+    started = None if started is None else max(started, begin)
+    own = Child(started, tuple(tries_of(events, started)))
+    outcome = _OUTCOMES.get(run.status, "open")
+    ended = _ms(run.ended_at)
+    return lay_out(
+        moments if every else collapse(moments), own, begin_ms=begin, end_ms=ended, outcome=outcome, children=known,
+        now_ms=max([now_ms(), *(event.at for event in events[-1:])]),
+    )  # fmt: skip
+
+
+def _ms(moment: datetime | None) -> int | None:
+    return None if moment is None else round(moment.timestamp() * 1000)
+
+
+def entries_of(events: Sequence[ev.Event], start: int) -> list[Entry]:
+    """A part of a journal for its table."""
+    part = events[start : start + ENTRIES]
+    return [
+        Entry(position=at, at=at_ms(event.at), name=type(event).__name__, summary=summary(raw), raw=raw)
+        for at, event in enumerate(part, start)
+        for raw in [raw_of(event)]
+    ]
+
+
+def raw_of(event: ev.Event) -> dict[str, Any]:
+    """An event as it stands in the journal, without what is left at its default."""
+    fields = type(event).__dataclass_fields__
+    data = {name: value for name, value in asdict(event).items() if value != fields[name].default and value != {}}
+    return {"at": event.at, "e": type(event).__name__, **{name: data[name] for name in data if name != "at"}}
+
+
+def summary(raw: dict[str, Any]) -> str:
+    """An entry on one line: errors by type and message, the rest as it is."""
+    parts = []
+    for name, value in raw.items():
+        if name in {"at", "e"}:
+            continue
+        if name == "error" and isinstance(value, dict):
+            value = f"{value.get('type', 'Error')}: {value.get('message', '')}"  # noqa: PLW2901
+        parts.append(f"{name} {value}")
+    text = " ".join(", ".join(parts).split())
+    return text if len(text) <= _SUMMARY else text[: _SUMMARY - 3] + "..."
