@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
 
 from agnt5 import codec
 from agnt5.client.announced import check_announced
+from agnt5.client.fleet import Fleet, read_fleet
+from agnt5.client.follow import Followed, Follows, Page, Place, read_page
+from agnt5.client.listing import RunPage, page_of_runs
 from agnt5.client.runs import RunState, outcome_of, state_of
 from agnt5.client.waiting import Waits
 from agnt5.contracts.clock import to_ms
@@ -39,19 +43,25 @@ HandlerLike = str | Handler | Callable[..., Any]
 
 
 class AsyncRun:
-    """A run, wherever it is. Holds nothing but its id; every method asks the store."""
+    """A run, wherever it is. Holds nothing but its id; every method asks the store.
 
-    def __init__(self, client: AsyncClient, run_id: str, handler: Handler | None = None) -> None:
+    `fresh` is False when `start` found the run there already, and None where nothing was started.
+    """
+
+    def __init__(
+        self, client: AsyncClient, run_id: str, handler: Handler | None = None, *, fresh: bool | None = None
+    ) -> None:
         self._client = client
         self._handler = handler
         self.id = run_id
+        self.fresh = fresh
 
     def __repr__(self) -> str:
         return f"<run {self.id}>"
 
     def rebound(self, client: AsyncClient) -> AsyncRun:
         """The same run by another client."""
-        return AsyncRun(client, self.id, self._handler)
+        return AsyncRun(client, self.id, self._handler, fresh=self.fresh)
 
     async def status(self) -> RunStatus:
         """Where it stands. Raises `RunNotFoundError`."""
@@ -74,6 +84,10 @@ class AsyncRun:
     async def history(self) -> list[Event]:
         """The journal of its current generation, oldest first."""
         return await self._client.history(self.id)
+
+    def follow(self, after: Place | str | None = None) -> AsyncGenerator[Followed]:
+        """Each journal event as it comes, until it has ended. See `AsyncClient.follow`."""
+        return self._client.follow(self.id, after=after)
 
     async def signal(self, name: str, payload: Any = None) -> None:
         """Send it a signal. See `AsyncClient.signal`."""
@@ -102,6 +116,7 @@ class AsyncClient:
         self.settings = Settings.from_env(**{key: value for key, value in given.items() if value is not None})
         self._opening: asyncio.Task[tuple[Store, Dispatcher, Waits]] | None = None
         self._announced: dict[str, dict[str, Any]] = {}
+        self._follows: Follows | None = None
 
     async def __aenter__(self) -> Self:
         await self._open()
@@ -116,6 +131,9 @@ class AsyncClient:
         """Close the connections."""
         if self._opening is not None:
             store, dispatcher, waits = await self._opening
+            if self._follows is not None:
+                await self._follows.close()
+                self._follows = None
             await dispatcher.flush()
             await waits.close()
             await store.link.close()
@@ -147,8 +165,9 @@ class AsyncClient:
         store, dispatcher, _ = await self._open()
         known = await self._check(handler, input)
         request = self._request(handler, input, id, headers, priority, run_timeout, requester)
-        dispatcher.send((await start_run(store, self.settings, request, known)).out)
-        return AsyncRun(self, request.run_id, known)
+        created = await start_run(store, self.settings, request, known)
+        dispatcher.send(created.out)
+        return AsyncRun(self, request.run_id, known, fresh=created.fresh)
 
     async def start_many(
         self,
@@ -254,6 +273,44 @@ class AsyncClient:
         await browse.record(store, run_id)
         return [journal.decode(entry) for entry in await store.entries(run_id, 0)]
 
+    async def history_page(self, run_id: str, *, after: Place | str | None = None, limit: int = 100) -> Page:
+        """Up to `limit` journal entries after a place; without one, from the beginning of the current generation.
+
+        Goes on over generations as far as their journals are kept. Raises `RunNotFoundError`, `InvalidInputError`.
+        """
+        store, _, _ = await self._open()
+        return await read_page(store, run_id, _following(after), limit)
+
+    async def follow(self, run_id: str, *, after: Place | str | None = None) -> AsyncGenerator[Followed]:
+        """Each journal event of a run as it comes, over generations, until the run has ended.
+
+        `after` is the place of the last event that is known (`Followed.place`, or its text `0.17`); without it the
+        current generation is told from its beginning. New events come within a quarter of a second, the end at
+        once. Rides out short outages. Raises `RunNotFoundError`, `InvalidInputError`, `StoreUnavailableError`: go on
+        with `after` then.
+        """
+        store, _, waits = await self._open()
+        if self._follows is None:
+            self._follows = Follows(store, waits)
+        async with aclosing(self._follows.follow(run_id, _following(after))) as events:
+            async for one in events:
+                yield one
+
+    async def run_page(
+        self, *, status: RunStatus | str | None = None, handler: HandlerLike | None = None, limit: int = 50,
+        cursor: str | None = None,
+    ) -> RunPage:  # fmt: skip
+        """`runs` in pages: give back a page's `cursor` for the next one. Raises `InvalidInputError`."""
+        store, _, _ = await self._open()
+        wanted = None if status is None else _status(status)
+        address = None if handler is None else _address(handler)
+        return await page_of_runs(store, status=wanted, handler=address, limit=limit, cursor=cursor)
+
+    async def fleet(self) -> Fleet:
+        """The workers that live, and the runs that wait for them."""
+        store, _, _ = await self._open()
+        return await read_fleet(store, liveness_timeout_ms=self.settings.liveness_timeout_ms)
+
     async def runs(
         self, *, status: RunStatus | str | None = None, handler: HandlerLike | None = None, limit: int = 50
     ) -> list[RunState]:
@@ -345,6 +402,11 @@ def _status(status: RunStatus | str) -> RunStatus:
         return RunStatus(status)
     except ValueError:
         raise InvalidInputError(f"status {status!r}: one of {', '.join(RunStatus)} is needed") from None
+
+
+def _following(after: Place | str | None) -> Place | None:
+    place = Place.read(after) if isinstance(after, str) else after
+    return None if place is None else place.on()
 
 
 def _headers(headers: Mapping[str, str] | None) -> dict[str, str]:

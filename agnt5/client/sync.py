@@ -6,7 +6,7 @@ import asyncio
 import functools
 import os
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from datetime import timedelta
 from types import TracebackType
@@ -14,6 +14,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
 from agnt5.client import progress
 from agnt5.client.aio import AsyncClient, AsyncRun
+from agnt5.client.follow import Followed, Place
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -100,6 +101,25 @@ class Run:
             waiting.cancel()
             raise
 
+    def follow(self, after: Place | str | None = None) -> Iterator[Followed]:
+        """Each journal event as it comes, until it has ended; see `AsyncClient.follow`."""
+
+        async def begin(client: AsyncClient) -> Any:
+            return client.follow(self.id, after=after)
+
+        async def following(_: AsyncClient) -> Followed | None:
+            return await anext(events, None)
+
+        async def end(_: AsyncClient) -> None:
+            await events.aclose()
+
+        events = self.client.call(begin)
+        try:
+            while (one := self.client.call(following)) is not None:
+                yield one
+        finally:
+            self.client.call(end)
+
     status = _run_method(AsyncRun.status)
     state = _run_method(AsyncRun.state)
     history = _run_method(AsyncRun.history)
@@ -165,6 +185,9 @@ class Client:
     states = _client_method(AsyncClient.states)
     history = _client_method(AsyncClient.history)
     runs = _client_method(AsyncClient.runs)
+    run_page = _client_method(AsyncClient.run_page)
+    history_page = _client_method(AsyncClient.history_page)
+    fleet = _client_method(AsyncClient.fleet)
     wait = _client_method(AsyncClient.wait)
     signal = _client_method(AsyncClient.signal)
     cancel = _client_method(AsyncClient.cancel)
