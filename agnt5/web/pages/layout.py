@@ -24,8 +24,11 @@ FOLD = 24
 """From so many moments on, those of one name share a lane."""
 
 MOST_LANES = 150
-MOST_BARS = 400
+MOST_BARS = 1000
 """A lane of more bars has neighbours drawn as one."""
+
+WAITS = frozenset({"timer", "signal", "approval"})
+"""Kinds of moments in which a run waits."""
 
 LEAST_WIDTH = 0.35
 """Percent of the plot that the shortest bar takes, so that it can be seen."""
@@ -51,7 +54,10 @@ class Child:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bar:
-    """A bar, or (`mark`) a point in time, at `x` with width `w` in percent and `y`, `h` in pixels."""
+    """A bar, or (`mark`) a point in time, at `x` with width `w` in percent and `y`, `h` in pixels.
+
+    `wait`: nothing worked meanwhile, the run waited.
+    """
 
     x: float
     w: float
@@ -61,6 +67,7 @@ class Bar:
     title: str
     child: str = ""
     mark: bool = False
+    wait: bool = False
     segments: tuple[Bar, ...] = ()
 
 
@@ -184,9 +191,7 @@ class _Drawing:
         self._until_ms = until_ms
         self._children = children
 
-    def own_lane(
-        self, run: Child, begin_ms: int, end_ms: int | None, outcome: str, happened: Sequence[Moment]
-    ) -> Lane:
+    def own_lane(self, run: Child, begin_ms: int, end_ms: int | None, outcome: str, happened: Sequence[Moment]) -> Lane:
         ended = "" if end_ms is None else span(end_ms - begin_ms)
         bar = self._bar(begin_ms, end_ms, outcome, f"the run, {outcome or 'open'}")
         bars = [self._in_segments(bar, begin_ms, end_ms, run)]
@@ -210,8 +215,7 @@ class _Drawing:
         height = BAR_HEIGHT if lane.rows == 1 else THIN_HEIGHT
         top = (lane.height - (BAR_HEIGHT if lane.rows == 1 else lane.rows * THIN_STEP - 2)) / 2
         lane.bars = [
-            replace(self._drawn(part), y=top + row * THIN_STEP, h=height)
-            for part, row in zip(parts, rows, strict=True)
+            replace(self._drawn(part), y=top + row * THIN_STEP, h=height) for part, row in zip(parts, rows, strict=True)
         ]
         if len(lane.bars) > MOST_BARS:
             lane.bars = _coalesced(lane.bars)
@@ -222,12 +226,11 @@ class _Drawing:
         if end == begin:
             return self._mark(moment)
         bar = self._bar(begin, end, moment.outcome, moment.what, moment.detail, child=moment.child)
+        bar = replace(bar, wait=moment.kind in WAITS)
         child = self._children.get(moment.child)
         return bar if child is None else self._in_segments(bar, begin, end, child)
 
-    def _bar(
-        self, begin: int, end: int | None, outcome: str, what: str, detail: str = "", child: str = ""
-    ) -> Bar:
+    def _bar(self, begin: int, end: int | None, outcome: str, what: str, detail: str = "", child: str = "") -> Bar:
         x = min(self._scale.x(begin), WIDTH - LEAST_WIDTH)
         w = max(LEAST_WIDTH, round(self._scale.x(self._until_ms if end is None else end) - x, 3))
         title = title_of(what, begin, end, detail)
@@ -242,26 +245,35 @@ class _Drawing:
         )  # fmt: skip
 
     def _in_segments(self, bar: Bar, begin: int, end: int | None, run: Child) -> Bar:
-        """A bar with its wait in the queue, its attempts and the waits between them, where there is more than one."""
-        waits = [] if run.started_ms is None else [(begin, run.started_ms, "queued", "waits in its queue")]
-        if run.started_ms is None and end is None:
-            waits = [(begin, None, "queued", "waits in its queue")]
-        tries = run.tries if len(run.tries) > 1 else ()
-        numbered = [
-            (one.from_ms, one.to_ms if one.to_ms is not None else end, one.outcome, f"attempt {at}: {one.detail}")
-            for at, one in enumerate(tries)
-        ]
-        between = [
-            (ended, begun, "queued", "waits for the next attempt")
-            for (_, ended, *_), (begun, *_) in zip(numbered, numbered[1:], strict=False)
-            if ended is not None and begun > ended
-        ]
+        """A bar with its wait in the queue, and its attempts with the waits between them if it had several."""
+        stretches = [*_queueing(begin, end, run), *_attempts(end, run)]
         segments = [
-            self._bar(from_ms, to_ms, outcome, what.removesuffix(": "))
-            for from_ms, to_ms, outcome, what in (*waits, *between, *numbered)
+            self._bar(from_ms, to_ms, outcome, what)
+            for from_ms, to_ms, outcome, what in stretches
             if to_ms is None or to_ms > from_ms
         ]
         return replace(bar, segments=tuple(one for one in segments if one.outcome != "queued" or one.w > LEAST_WIDTH))
+
+
+_Stretch = tuple[int, int | None, str, str]
+
+
+def _queueing(begin: int, end: int | None, run: Child) -> Iterator[_Stretch]:
+    if run.started_ms is not None:
+        yield begin, run.started_ms, "queued", "waits in its queue"
+    elif end is None:
+        yield begin, None, "queued", "waits in its queue"
+
+
+def _attempts(end: int | None, run: Child) -> Iterator[_Stretch]:
+    if len(run.tries) < 2:  # noqa: PLR2004 - the bar itself shows a single one
+        return
+    before: int | None = None
+    for number, one in enumerate(run.tries):
+        if before is not None and one.from_ms > before:
+            yield before, one.from_ms, "queued", "waits for the next attempt"
+        before = end if one.to_ms is None else one.to_ms
+        yield one.from_ms, before, one.outcome, f"attempt {number}" + (f": {one.detail}" if one.detail else "")
 
 
 def _plain(what: str) -> str:
@@ -315,9 +327,7 @@ def _coalesced(bars: Sequence[Bar]) -> list[Bar]:
 
 
 def _moved(bar: Bar, y: float) -> Bar:
-    return replace(
-        bar, y=bar.y + y, segments=tuple(replace(one, y=bar.y + y, h=bar.h) for one in bar.segments)
-    )
+    return replace(bar, y=bar.y + y, segments=tuple(replace(one, y=bar.y + y, h=bar.h) for one in bar.segments))
 
 
 def title_of(what: str, begin_ms: int, end_ms: int | None, detail: str = "") -> str:

@@ -80,7 +80,8 @@ async def list_runs(client: AsyncClient, wanted: Filters, number: int) -> RunPag
     """One page, newest first: those that have not ended, then the ended ones."""
     store, _ = await client.opened()
     number = max(1, min(number, MOST_PAGES))
-    skip, found, looked = (number - 1) * PAGE, [], 0
+    skip, looked = (number - 1) * PAGE, 0
+    found: list[RunState] = []
     only = RunStatus(wanted.status).ended if wanted.status else None
     for ended in (False, True):
         if only not in (None, ended):

@@ -24,7 +24,9 @@ ADVICE = {
     422: "Go back and mend the input.",
     503: "Redis does not answer now. Nothing is lost; try again in a moment.",
 }
-RELOAD = '<!doctype html><html lang="en"><head><title>agnt5</title><meta http-equiv="refresh" content="0"></head></html>'
+RELOAD = (
+    '<!doctype html><html lang="en"><head><title>agnt5</title><meta http-equiv="refresh" content="0"></head></html>'
+)
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 

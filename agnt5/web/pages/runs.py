@@ -87,7 +87,7 @@ async def show_run(
     run = story.run
     return pages.show(
         request, "run.html", who=who, here="runs", problem=problem, story=story, run=run, every=every,
-        form=form or {}, entity=entity_of(run_id), can=_can(who, run), live=not run.status.ended,
+        approvals=[], form=form or {}, entity=entity_of(run_id), can=_can(who, run), live=not run.status.ended,
         events="" if run.status.ended else pages.link(request, "api", "v1", "runs", run_id, "events"),
         event_names=EVENT_NAMES,
     )  # fmt: skip
@@ -103,9 +103,7 @@ def _can(who: Identity, run: RunState) -> set[str]:
     return {act for act in now if who.may(_NEEDED[act])}
 
 
-async def act(
-    request: Request, who: Annotated[Identity, Depends(identity)], pages: InPages, run_id: str
-) -> Response:
+async def act(request: Request, who: Annotated[Identity, Depends(identity)], pages: InPages, run_id: str) -> Response:
     """A button of a run's page."""
     form = await pages.form(request)
     wanted = text_of(form, "act")

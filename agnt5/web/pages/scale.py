@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from agnt5.client.timeline import span
 
@@ -81,7 +82,7 @@ def scale_of(times: Iterable[int], begin_ms: int, end_ms: int) -> Scale:
     """The axis from `begin_ms` to `end_ms`; `times` are those at which something began or ended."""
     end_ms = max(end_ms, begin_ms + 1)
     edges = sorted({begin_ms, end_ms, *(ms for ms in times if begin_ms < ms < end_ms)})
-    pieces = _placed(_joined(edges, _idle([later - ms for ms, later in zip(edges, edges[1:], strict=False)])))
+    pieces = _placed(_joined(edges, _idle([later - ms for ms, later in pairwise(edges)])))
     return Scale(tuple(pieces), tuple(_ticks(pieces, begin_ms)))
 
 
@@ -99,7 +100,7 @@ def _idle(lengths: Sequence[int]) -> set[int]:
 def _joined(edges: Sequence[int], idle: set[int]) -> list[tuple[int, int, bool]]:
     """Stretches from edge to edge, with neighbours that are not idle as one."""
     joined: list[tuple[int, int, bool]] = []
-    for at, (begin, end) in enumerate(zip(edges, edges[1:], strict=False)):
+    for at, (begin, end) in enumerate(pairwise(edges)):
         if joined and at not in idle and not joined[-1][2]:
             joined[-1] = (joined[-1][0], end, False)
         else:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, Field, dataclass, fields
 from datetime import datetime
 from typing import Any
 
 from agnt5.client import AsyncClient
 from agnt5.client.runs import RunState
-from agnt5.client.timeline import collapse, timeline
+from agnt5.client.timeline import brief, collapse, timeline
 from agnt5.contracts.clock import at_ms, now_ms
 from agnt5.contracts.runs import RunStatus
 from agnt5.replay import events as ev
-from agnt5.web.pages.layout import Chart, Child, lay_out, tries_of
+from agnt5.web.pages.layout import Chart, Child, clock, lay_out, tries_of
 
 MOST_CHILDREN = 2000
 """Children whose states are read for a page."""
@@ -24,6 +25,7 @@ MOST_RETRIED = 40
 
 ENTRIES = 100
 _SUMMARY = 140
+_EPOCH_MS = 1_000_000_000_000
 _OUTCOMES = {
     RunStatus.COMPLETED: "ok", RunStatus.FAILED: "failed", RunStatus.CANCELLED: "cancelled", RunStatus.QUEUED: "queued",
 }  # fmt: skip
@@ -119,20 +121,31 @@ def entries_of(events: Sequence[ev.Event], start: int) -> list[Entry]:
 
 
 def raw_of(event: ev.Event) -> dict[str, Any]:
-    """An event as it stands in the journal, without what is left at its default."""
-    fields = type(event).__dataclass_fields__
-    data = {name: value for name, value in asdict(event).items() if value != fields[name].default and value != {}}
-    return {"at": event.at, "e": type(event).__name__, **{name: data[name] for name in data if name != "at"}}
+    """An event as it stands in the journal: without what is left at its default."""
+    told = {
+        field.name: getattr(event, field.name)
+        for field in fields(event)
+        if field.name != "at" and getattr(event, field.name) != _default(field)
+    }
+    return {"at": event.at, "e": type(event).__name__, **told}
+
+
+def _default(field: Field[Any]) -> Any:
+    return field.default if field.default_factory is MISSING else field.default_factory()
 
 
 def summary(raw: dict[str, Any]) -> str:
-    """An entry on one line: errors by type and message, the rest as it is."""
-    parts = []
-    for name, value in raw.items():
-        if name in {"at", "e"}:
-            continue
-        if name == "error" and isinstance(value, dict):
-            value = f"{value.get('type', 'Error')}: {value.get('message', '')}"  # noqa: PLW2901
-        parts.append(f"{name} {value}")
+    """An entry on one line: times readable, errors by type and message, the rest as it is."""
+    parts = [
+        f"{name.removesuffix('_ms')} {_word(name, value)}" for name, value in raw.items() if name not in {"at", "e"}
+    ]
     text = " ".join(", ".join(parts).split())
     return text if len(text) <= _SUMMARY else text[: _SUMMARY - 3] + "..."
+
+
+def _word(name: str, value: Any) -> str:
+    if name == "error" and isinstance(value, dict):
+        return brief(value)
+    if name.endswith("_ms") and isinstance(value, int) and value > _EPOCH_MS:
+        return clock(at_ms(value))
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
