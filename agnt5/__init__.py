@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from agnt5.retry import BackoffPolicy, RetryPolicy
     from agnt5.sdk.context import Context
     from agnt5.sdk.decorators import function, workflow
+    from agnt5.sdk.entities import entity
 
     __version__: str
 
@@ -80,6 +81,7 @@ __all__ = [
     "WorkflowIOError",
     "WrongContextError",
     "__version__",
+    "entity",
     "function",
     "workflow",
 ]
@@ -87,6 +89,7 @@ __all__ = [
 _HOME = {
     "function": "agnt5.sdk.decorators",
     "workflow": "agnt5.sdk.decorators",
+    "entity": "agnt5.sdk.entities",
     "Context": "agnt5.sdk.context",
     "Client": "agnt5.client",
     "AsyncClient": "agnt5.client",

@@ -10,12 +10,18 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from agnt5.contracts.errors import ConfigurationError, HandlerNotFoundError, InvalidInputError
 from agnt5.contracts.ids import check_name, split_address
 from agnt5.contracts.runs import Kind
-from agnt5.signatures import Parameter, Signature, Types, file_of, place_of
+from agnt5.signatures import Parameter, Signature, Types, file_of, place_of, schema_of
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+Mode = Literal["write", "read"]
+"""What an entity's method does to the state."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +55,10 @@ class HandlerOptions:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Handler:
-    """A decorated function with its address. Made by `Handler.of`."""
+    """A decorated function with its address. Made by `Handler.of`.
+
+    A method of an entity has the entity's type as its service, a `mode`, and the type's `state_model` if it has one.
+    """
 
     service: str
     name: str
@@ -57,9 +66,14 @@ class Handler:
     fn: Callable[..., Any]
     options: HandlerOptions
     signature: Signature
+    mode: Mode | None = None
+    state_model: type[BaseModel] | None = None
 
     @classmethod
-    def of(cls, fn: Callable[..., Any], *, service: str, name: str, kind: Kind, options: HandlerOptions) -> Handler:
+    def of(
+        cls, fn: Callable[..., Any], *, service: str, name: str, kind: Kind, options: HandlerOptions,
+        mode: Mode | None = None, state_model: type[BaseModel] | None = None,
+    ) -> Handler:  # fmt: skip
         """The handler of a function. Raises `ConfigurationError` for a signature that cannot be called."""
         return cls(
             service=check_name(service, "service"),
@@ -68,6 +82,8 @@ class Handler:
             fn=fn,
             options=options,
             signature=Signature.of(fn),
+            mode=mode,
+            state_model=state_model,
         )
 
     @property
@@ -152,8 +168,8 @@ class Handler:
         return self.types.result(value)
 
     def describe(self) -> dict[str, Any]:
-        """JSON data about the handler, which workers announce and pages show."""
-        return {
+        """JSON data about the handler, which workers announce and pages show; `mode` and `state` of entities only."""
+        data: dict[str, Any] = {
             "service": self.service,
             "name": self.name,
             "kind": self.kind.value,
@@ -165,6 +181,9 @@ class Handler:
             "result": self.types.schema("return"),
             "options": self.options.describe(),
         }
+        if self.kind is Kind.ENTITY:
+            data |= {"mode": self.mode, "state": {} if self.state_model is None else schema_of(self.state_model)}
+        return data
 
 
 class Registry:

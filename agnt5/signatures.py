@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from agnt5.contracts.errors import ConfigurationError, InvalidInputError
 
 if TYPE_CHECKING:
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import BaseModel, TypeAdapter, ValidationError
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _NAMELESS = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.POSITIONAL_ONLY)
@@ -103,6 +103,22 @@ def place_of(fn: Callable[..., Any]) -> str:
     return f"{path}:{inspect.unwrap(fn).__code__.co_firstlineno} ({fn.__qualname__})"
 
 
+def schema_of(model: type[BaseModel]) -> dict[str, Any]:
+    """The JSON schema of a model; `{}` where it has none."""
+    from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUserError  # noqa: PLC0415 - loaded on first use
+
+    try:
+        return model.model_json_schema()
+    except (PydanticInvalidForJsonSchema, PydanticUserError):
+        return {}
+
+
+def named_context(p: inspect.Parameter) -> bool:
+    """Whether a parameter is called, or annotated, as a context."""
+    text = p.annotation if isinstance(p.annotation, str) else getattr(p.annotation, "__name__", "")
+    return p.name in _CONTEXT_NAMES or "Context" in text
+
+
 def _is_context(p: inspect.Parameter) -> bool:
     if p.name in _CONTEXT_NAMES or p.annotation is inspect.Parameter.empty:
         return True
@@ -146,7 +162,7 @@ class Types:
         try:
             return adapter.validate_python(value)
         except ValidationError as error:
-            raise InvalidInputError(f"{self._where}: {_faults(name, error)}") from None
+            raise InvalidInputError(f"{self._where}: {faults(name, error, _called(name))}") from None
 
     def _adapter(self, name: str) -> TypeAdapter[Any] | None:
         if name not in self._adapters:
@@ -202,15 +218,18 @@ def _called(name: str) -> str:
     return "the result" if name == "return" else f"parameter {name!r}"
 
 
-def _faults(name: str, error: ValidationError) -> str:
-    """Pydantic's findings in one sentence each, with the place and what was found there."""
+def faults(name: str, error: ValidationError, called: str) -> str:
+    """Pydantic's findings in one sentence each, with the place and what was found there.
+
+    `called` is what the faulty thing is called in a sentence, `name` how places in it begin.
+    """
     found = error.errors(include_url=False, include_context=False)
     lines = []
     for fault in found[:_SHOWN_FAULTS]:
         place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in fault["loc"])
         at = f" at {name}{place}" if place and name != "return" else f" at result{place}" if place else ""
         message = fault["msg"][:1].lower() + fault["msg"][1:]
-        lines.append(f"{_called(name)}{at}: {message}, found {_short(fault['input'])}")
+        lines.append(f"{called}{at}: {message}, found {_short(fault['input'])}")
     more = f"; and {len(found) - _SHOWN_FAULTS} more" if len(found) > _SHOWN_FAULTS else ""
     return "; ".join(lines) + more
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
 
 from agnt5 import codec
+from agnt5.client import entities
 from agnt5.client.announced import check_announced
 from agnt5.client.fleet import Fleet, read_fleet
 from agnt5.client.follow import Followed, Follows, Page, Place, read_page
@@ -20,7 +22,7 @@ from agnt5.client.runs import RunState, outcome_of, state_of
 from agnt5.client.waiting import Waits
 from agnt5.contracts.clock import to_ms
 from agnt5.contracts.errors import HandlerNotFoundError, InvalidInputError
-from agnt5.contracts.ids import check_id, new_run_id
+from agnt5.contracts.ids import call_id, check_id, entity_name, new_run_id
 from agnt5.contracts.runs import RunStatus
 from agnt5.contracts.settings import Settings
 from agnt5.registry import Handler
@@ -30,6 +32,7 @@ from agnt5.runtime.dispatch import Dispatcher, open_dispatcher
 from agnt5.runtime.encoding import encode_checked
 from agnt5.runtime.starting import StartRequest, start_run
 from agnt5.sdk.decorators import handler_of
+from agnt5.sdk.entities import type_name
 from agnt5.store import browse, keys
 from agnt5.store.opening import open_store
 from agnt5.store.store import Store
@@ -147,6 +150,7 @@ class AsyncClient:
         input: Any = None,  # noqa: A002 - one word for one thing
         *,
         id: str | None = None,  # noqa: A002
+        key: str | None = None,
         headers: Mapping[str, str] | None = None,
         priority: int | None = None,
         run_timeout: float | timedelta | None = None,
@@ -158,6 +162,8 @@ class AsyncClient:
         input or handler `DuplicateRunError` is raised. Once this returns, the run is durable. `requester` is the
         person who asks for it: whoever that is does not approve what the run asks approval for.
 
+        A method of an entity (`"Counter.add"`) needs the `key` of the entity; its run's id is `Counter/<key>~@<id>`.
+
         Raises `HandlerNotFoundError` when neither this process nor any worker has the handler, `InvalidInputError`,
         `SerializationError`, `PayloadTooLargeError`; nothing was started then. `StoreUnavailableError`: unknown
         whether it was; repeat with the same id.
@@ -165,6 +171,7 @@ class AsyncClient:
         store, dispatcher, _ = await self._open()
         known = await self._check(handler, input)
         request = self._request(handler, input, id, headers, priority, run_timeout, requester)
+        request = self._aimed(request, known, key, given_id=id)
         created = await start_run(store, self.settings, request, known)
         dispatcher.send(created.out)
         return AsyncRun(self, request.run_id, known, fresh=created.fresh)
@@ -219,6 +226,34 @@ class AsyncClient:
             run_timeout_ms=options.get("run_timeout_ms") if run_timeout_ms is None else run_timeout_ms,
             requester=requester,
         )
+
+    def _aimed(
+        self, request: StartRequest, known: Handler | None, key: str | None, *, given_id: str | None
+    ) -> StartRequest:
+        """The request, aimed at its entity where the handler is a method of one."""
+        mode = known.mode if known else self._announced.get(request.handler, {}).get("mode")
+        if mode is None and key is None:
+            return request
+        if mode is None or key is None:
+            needed = (
+                "is no method of an entity, so that it takes no key" if mode is None else "needs the key of its entity"
+            )
+            raise InvalidInputError(f"{request.handler} {needed}; found key={key!r}")
+        entity = entity_name(request.handler.partition(".")[0], key)
+        operation = uuid.uuid4().hex[:16] if given_id is None else request.run_id
+        return replace(request, run_id=call_id(entity, operation), entity=entity, mode=mode)
+
+    def arguments(self, handler: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """The input that calling a handler with these arguments means."""
+        known = handler_of(handler)
+        if isinstance(known, Handler):
+            return known.bind_call(args, kwargs)
+        if args and (kwargs or len(args) > 1):
+            raise InvalidInputError(
+                f"{handler}: its parameters are not known in this process, so give them by name, or one input;"
+                f" found {len(args)} positional arguments"
+            )
+        return args[0] if args else dict(kwargs) or None
 
     async def _check(self, handler: HandlerLike, value: Any) -> Handler | None:
         """The handler, if this process has it. Its input is checked here, or against what workers announced."""
@@ -334,6 +369,34 @@ class AsyncClient:
         _, _, waits = await self._open()
         timeout_ms = to_ms(timeout)
         return outcome_of(run_id, await waits.ended(run_id, None if timeout_ms is None else timeout_ms / 1000))
+
+    # ---- entities
+
+    def entity(
+        self, entity_type: Any, key: str, *, timeout: float | timedelta | None = None
+    ) -> entities.EntityCaller[Awaitable[Any]]:
+        """An entity to call: `await client.entity("Counter", "c-1").add(5)` is the method's result.
+
+        `entity_type` is a name, an `EntityType` or a class decorated with @entity. Each call is a run of its own;
+        writes of one key are done one after the other, in the order in which they came. `timeout` bounds the wait for
+        a result, in seconds. Raises what `start` and `AsyncRun.result` raise.
+        """
+        return entities.caller(self, entity_type, key, timeout)
+
+    async def entities(self, entity_type: Any = None, *, limit: int = 50) -> list[entities.EntityState]:
+        """Entities that have state, of one type or of all, the latest change first."""
+        store, _, _ = await self._open()
+        return await entities.newest(store, None if entity_type is None else type_name(entity_type), limit)
+
+    async def entity_state(self, entity_type: Any, key: str) -> entities.EntityState:
+        """What an entity holds, and who holds it. Raises `EntityNotFoundError`."""
+        store, _, _ = await self._open()
+        return await entities.one(store, entity_type, key)
+
+    async def delete_entity(self, entity_type: Any, key: str) -> None:
+        """Delete an entity's state. Raises `EntityBusyError` while a call has its lock, `EntityNotFoundError`."""
+        store, _, _ = await self._open()
+        await store.erase(entity_name(type_name(entity_type), key))
 
     # ---- acting
 

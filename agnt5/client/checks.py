@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
+from agnt5.client.entity_checks import check_call, check_entities
 from agnt5.client.findings import Expire, Finding, Mend, Reap
 from agnt5.client.survey import Seen, Shard
 from agnt5.client.timeline import span
+from agnt5.contracts.ids import entity_of
 from agnt5.replay import journal
 from agnt5.store import keys
 
@@ -26,12 +28,17 @@ _MEND = "agnt5 doctor --fix makes the store look at it again"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What is known beside one shard. `hosts_ms` None: take every host for alive."""
+    """What is known beside one shard. `hosts_ms` None: take every host for alive.
+
+    `calls` are the calls of entities in all shards, `answers` those whose callers are still to be told.
+    """
 
     now_ms: int
     hosts_ms: dict[str, int] | None
     liveness_ms: int
     retention_ms: int
+    calls: Mapping[str, Seen] = field(default_factory=dict)
+    answers: Mapping[str, float] = field(default_factory=dict)
 
 
 def check_shard(shard: Shard, facts: Facts) -> Iterator[Finding]:
@@ -43,6 +50,7 @@ def check_shard(shard: Shard, facts: Facts) -> Iterator[Finding]:
         else:
             yield from _alive(shard, run, facts)
             yield from _indexed(shard, run, facts)
+    yield from check_entities(shard)
     yield from _dangling(shard, facts)
     yield from _strays(shard)
 
@@ -81,7 +89,7 @@ def _alive(shard: Shard, run: Seen, facts: Facts) -> Iterator[Finding]:
         case "running":
             yield _finding("running-nowhere", run, "is running, on no host")
         case "waiting":
-            yield from _waiting(shard, run)
+            yield from _waiting(shard, run, facts)
         case status:
             yield _finding("unknown-status", run, f"has the status {status!r}, which does not exist")
 
@@ -102,7 +110,9 @@ def _hosted(shard: Shard, run: Seen, facts: Facts) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _waiting(shard: Shard, run: Seen) -> Iterator[Finding]:
+def _waiting(shard: Shard, run: Seen, facts: Facts) -> Iterator[Finding]:
+    if run.fields.get("lock") == "line":
+        return  # `check_entities` looks at what it waits for
     if run.fields.get("retry"):
         if f"r|{run.id}" not in shard.scores["timers"]:
             yield _finding("retry-without-timer", run, "waits for its next attempt, and no timer will bring it")
@@ -121,10 +131,10 @@ def _waiting(shard: Shard, run: Seen) -> Iterator[Finding]:
             "unread-events", run, f"waits with {run.length - (run.number('seen') or 0)} events that nobody has read"
         )
     else:
-        yield from _expecting(shard, run)
+        yield from _expecting(shard, run, facts)
 
 
-def _expecting(shard: Shard, run: Seen) -> Iterator[Finding]:
+def _expecting(shard: Shard, run: Seen, facts: Facts) -> Iterator[Finding]:
     """A parked run: each child that it waits for is on its way, and anything at all will come."""
     coming = any(timer in shard.scores["timers"] for timer in shard.members.get(f"alarms:{run.id}", set()))
     answered = {event["seq"] for event in run.events if event["e"] in _ANSWERS}
@@ -133,7 +143,10 @@ def _expecting(shard: Shard, run: Seen) -> Iterator[Finding]:
         match event["e"]:
             case "TaskScheduled" if event["seq"] not in answered:
                 coming = True
-                yield from _child(shard, run, event["id"])
+                if entity_of(event["id"]):
+                    yield from check_call(run, event["id"], facts.calls, facts.answers)
+                else:
+                    yield from _child(shard, run, event["id"])
             case "SignalAwaited":
                 awaited[event["name"]] += 1
             case "SignalReceived":
@@ -158,7 +171,7 @@ def _child(shard: Shard, run: Seen, child_id: str) -> Iterator[Finding]:
 
 def _indexed(shard: Shard, run: Seen, facts: Facts) -> Iterator[Finding]:
     """What else must be true of a run that has not ended."""
-    if "parent" not in run.fields and run.id not in shard.scores["open"]:
+    if _is_root(run) and run.id not in shard.scores["open"]:
         yield _finding("open-unlisted", run, "has not ended, and the list of open runs lacks it")
     for kind in ("run", "log"):
         if run.ttl_ms.get(kind, -1) >= 0:
@@ -192,8 +205,12 @@ def _ended(shard: Shard, run: Seen) -> Iterator[Finding]:
 def _listed_end(shard: Shard, run: Seen, facts: Facts) -> Iterator[Finding]:
     ended_ms = run.number("ended") or 0
     trimmed = facts.now_ms - ended_ms > facts.retention_ms - _ABOUT_MS
-    if "parent" not in run.fields and run.id not in shard.scores["ended"] and not trimmed:
+    if _is_root(run) and run.id not in shard.scores["ended"] and not trimmed:
         yield _finding("ended-unlisted", run, f"is {run.status}, and the list of ended runs lacks it")
+
+
+def _is_root(run: Seen) -> bool:
+    return "parent" not in run.fields and entity_of(run.id) is None
 
 
 # ---- indexes
@@ -222,6 +239,8 @@ def _dangling(shard: Shard, facts: Facts) -> Iterator[Finding]:
 def _entries(shard: Shard) -> Iterator[tuple[str, str, str]]:
     """Index, run id, and the member that stands for the run there."""
     for name, scores in shard.scores.items():
+        if name.startswith("ents:"):
+            continue
         for member in scores:
             yield name, member.split("|")[1] if name == "timers" else member, member
     for name, members in shard.members.items():
@@ -243,7 +262,7 @@ def _disagrees(name: str, member: str, run: Seen | None) -> str | None:
         case "queued":
             slot = f"{run.fields.get('queue')}:{run.fields.get('priority')}"
             return None if run.status == "queued" and slot == rest else status
-        case "ended":
+        case "ended" | "answers":
             return None if run.ended else status
         case "timers":
             wrong = run.ended or (member.startswith("r|") and not run.fields.get("retry"))

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from agnt5.client.checks import Facts, check_shard
+from agnt5.client.entity_checks import calls_of
 from agnt5.client.findings import Expire, Finding, Mend, Reap
 from agnt5.client.surroundings import check_surroundings
 from agnt5.client.survey import Survey, survey
@@ -81,6 +82,8 @@ def _judge(seen: Survey, settings: Settings, *, processes: bool) -> list[Finding
         hosts_ms=seen.hosts_ms if processes else None,
         liveness_ms=settings.liveness_timeout_ms,
         retention_ms=settings.retention_ms,
+        calls=calls_of(seen.shards),
+        answers={call: ms for shard in seen.shards for call, ms in shard.scores["answers"].items()},
     )
     found = [finding for shard in seen.shards for finding in check_shard(shard, facts)]
     if processes:

@@ -69,6 +69,8 @@ class Shard:
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
     members: dict[str, set[str]] = field(default_factory=dict)
     kids: dict[str, dict[str, str]] = field(default_factory=dict)
+    locks: dict[str, dict[str, str]] = field(default_factory=dict)
+    lines: dict[str, list[str]] = field(default_factory=dict)
     stray_ttl_ms: dict[str, int] = field(default_factory=dict)
 
     def named(self, start: str) -> Iterator[str]:
@@ -121,7 +123,8 @@ async def _names(store: Store) -> list[Shard]:
 
 async def _indexes(store: Store, shard: Shard) -> None:
     prefix = keys.prefix(shard.number)
-    sorted_sets = ["timers", "open", "ended", *(f"queued:{slot}" for slot in shard.named("queued:"))]
+    sorted_sets = ["timers", "open", "ended", "answers"]
+    sorted_sets += [name for name in shard.names if name.startswith(("queued:", "ents:"))]
     sets = ["refused", "queues", *(name for name in shard.names if name.startswith(("owned:", "alarms:")))]
     for name in sorted_sets:
         shard.scores[name] = await _zset(store, prefix + name)
@@ -131,6 +134,12 @@ async def _indexes(store: Store, shard: Shard) -> None:
     for page in pages(list(shard.named("kids:"))):
         replies = await asyncio.gather(*(store.link.call("HGETALL", f"{prefix}kids:{name}") for name in page))
         shard.kids |= {name: _flat(reply) for name, reply in zip(page, replies, strict=True)}
+    for page in pages(list(shard.named("lock:"))):
+        replies = await asyncio.gather(*(store.link.call("HGETALL", f"{prefix}lock:{name}") for name in page))
+        shard.locks |= {name: _flat(reply) for name, reply in zip(page, replies, strict=True)}
+    for page in pages(list(shard.named("line:"))):
+        replies = await asyncio.gather(*(store.link.call("LRANGE", f"{prefix}line:{name}", 0, -1) for name in page))
+        shard.lines |= {name: [one.decode() for one in reply] for name, reply in zip(page, replies, strict=True)}
 
 
 async def _zset(store: Store, key: str) -> dict[str, float]:
@@ -208,7 +217,7 @@ def _slim(fields: dict[str, str]) -> dict[str, str]:
     """Of an ended run only what is judged: there may be millions."""
     if fields.get("status") not in _ENDED:
         return fields
-    return {name: fields[name] for name in ("status", "ended", "host", "epoch", "parent") if name in fields}
+    return {name: fields[name] for name in ("status", "ended", "host", "epoch", "parent", "caller") if name in fields}
 
 
 def _flat(reply: list[Any]) -> dict[str, str]:

@@ -14,7 +14,10 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
 from agnt5.client import progress
 from agnt5.client.aio import AsyncClient, AsyncRun
+from agnt5.client.entities import EntityCaller
 from agnt5.client.follow import Followed, Place
+from agnt5.contracts.ids import entity_name
+from agnt5.sdk.entities import type_name
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -177,6 +180,17 @@ class Client:
             return Run(self, value)
         return [self.wrap(one) for one in value] if isinstance(value, list) else value
 
+    def entity(self, entity_type: Any, key: str, *, timeout: float | timedelta | None = None) -> EntityCaller[Any]:
+        """An entity to call: `client.entity("Counter", "c-1").add(5)`. See `AsyncClient.entity`."""
+
+        def invoke(method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            async def on(client: AsyncClient) -> Any:
+                return await getattr(client.entity(entity_type, key, timeout=timeout), method)(*args, **kwargs)
+
+            return self.call(on)
+
+        return EntityCaller(entity_name(type_name(entity_type), key), invoke)
+
     start = _run_giver(AsyncClient.start)
     start_many = _runs_giver(AsyncClient.start_many)
     get = _run_giver(AsyncClient.get)
@@ -189,6 +203,9 @@ class Client:
     history_page = _client_method(AsyncClient.history_page)
     fleet = _client_method(AsyncClient.fleet)
     wait = _client_method(AsyncClient.wait)
+    entities = _client_method(AsyncClient.entities)
+    entity_state = _client_method(AsyncClient.entity_state)
+    delete_entity = _client_method(AsyncClient.delete_entity)
     signal = _client_method(AsyncClient.signal)
     cancel = _client_method(AsyncClient.cancel)
     retry = _client_method(AsyncClient.retry)

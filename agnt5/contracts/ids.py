@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import uuid
 from binascii import crc_hqx
@@ -44,9 +45,15 @@ def root_of(run_id: str) -> str:
 
 
 def parent_of(run_id: str) -> str | None:
-    """The parent's id, or None for a root."""
-    parent, found, _ = run_id.rpartition(CHILD)
-    return parent if found else None
+    """The parent's id; None for a root, and for a call of an entity, whose id does not tell who called."""
+    parent, found, own = run_id.rpartition(CHILD)
+    return parent if found and not own.startswith(CALL[1]) else None
+
+
+def first_of(run_id: str) -> str:
+    """The root of the family that Celery is told of: a call of an entity is one, whoever called."""
+    entity, found, rest = run_id.partition(CALL)
+    return call_id(entity, rest.partition(CHILD)[0]) if found else root_of(run_id)
 
 
 def child_id(parent: str, part: int | str, *, generation: int = 0, redo: int = 0) -> str:
@@ -72,6 +79,11 @@ def entity_name(entity_type: str, key: str) -> str:
 def call_id(entity: str, operation: str) -> str:
     """The run id of a call of an entity, `Counter/c-1~@3f9a`: it lives in the entity's shard."""
     return f"{entity}{CALL}{operation}"
+
+
+def call_operation(caller: str, generation: int, place: str) -> str:
+    """The own part of the id of a call that a run makes: the same for the same place of the same run."""
+    return hashlib.blake2b(f"{caller}#{generation}.{place}".encode(), digest_size=8).hexdigest()
 
 
 def entity_of(run_id: str) -> str | None:

@@ -118,6 +118,8 @@ class Settings:
 
     payload_limit: int = _setting(1_048_576, _size())
     """Bytes of JSON of one input, result, step result or signal."""
+    state_limit: int = _setting(4_194_304, _size())
+    """Bytes of JSON of one entity's whole state, which each call reads."""
     journal_limit_events: int = _setting(10_000, _count(100, 10_000_000))
     """Events of one generation of a run's journal."""
 

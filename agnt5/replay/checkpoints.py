@@ -1,8 +1,9 @@
 """What a function's earlier tries have recorded: a pure lookup by name, key or order of calls.
 
 A function runs live, with real I/O, so its calls are numbered per sort and not over all: steps by the occurrence
-of their name, children by key or else by their order among the keyless ones, timers and signals by the
-occurrence of their name (and target). Numbers of keyed children begin past `KEYED`.
+of their name, children by key or else by their order among the keyless ones, calls of entities by the
+occurrence of entity and method, timers and signals by the occurrence of their name (and target). Numbers of keyed
+children begin past `KEYED`, those of calls past `CALLS`.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from agnt5.contracts.errors import InvalidInputError, NonDeterminismError
-from agnt5.contracts.ids import child_id
+from agnt5.contracts.ids import CALL, call_id, call_operation, child_id
 from agnt5.replay import events as ev
 from agnt5.replay.refs import is_keyed, key_part
 
 KEYED = 1_000_000
 """A keyed child's number is above this, so that it never meets a keyless one's place."""
+
+CALLS = 2_000_000
+"""The numbers of calls of entities are above this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,7 @@ class Checkpoints:
         self._steps: dict[tuple[str, int], ev.StepCompleted | ev.StepFailed] = {}
         self._children: dict[int, _Child] = {}
         self._keys: dict[str, int] = {}
+        self._calls: dict[str, int] = {}
         self._timers: dict[int, TimerSlot] = {}
         self._timer_seqs: dict[tuple[str, int], int] = {}
         self._signals: dict[int, SignalSlot] = {}
@@ -121,6 +126,19 @@ class Checkpoints:
         seq = self._keys.get(part) or max((KEYED, *self._keys.values())) + 1
         self._keys[part] = seq
         return self._slot(seq, handler, part, f"key {key!r}")
+
+    def call(self, handler: str, entity: str) -> ChildSlot:
+        """The call of an entity's method for this call: the n-th of this method of this entity in this attempt."""
+        place = f"{handler}.{self._count('call', handler, entity)}"
+        run_id = call_id(entity, call_operation(self.run_id, self._generation, place))
+        seq = self._calls.setdefault(run_id, max((CALLS, *self._calls.values())) + 1)
+        child = self._children.setdefault(seq, _Child(ChildSlot(seq, run_id, handler)))
+        return child.slot
+
+    def open_calls(self) -> list[str]:
+        """The ids of the calls that are recorded and have no answer."""
+        slots = (self._children[seq].slot for seq in self._calls.values() if seq in self._children)
+        return [slot.id for slot in slots if slot.scheduled and slot.completion is None]
 
     def timer(self, name: str = "") -> TimerSlot:
         """The timer for this call of `name` in this attempt; a recorded due time counts, not a new one."""
@@ -191,7 +209,10 @@ class Checkpoints:
             self._children[event.seq] = _Child(ChildSlot(event.seq, event.id, event.handler, scheduled=True))
         elif child.slot.id == event.id:
             child.slot = replace(child.slot, scheduled=True)
-        if event.seq > KEYED and is_keyed(event.id):
+        if event.seq > CALLS:
+            entity, _, own = event.id.partition(CALL)
+            self._calls.setdefault(call_id(entity, own.partition("!")[0]), event.seq)
+        elif event.seq > KEYED and is_keyed(event.id):
             self._keys.setdefault(self._key_in(event.id), event.seq)
 
     def _key_in(self, run_id: str) -> str:

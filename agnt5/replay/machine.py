@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, NoReturn
 
 from agnt5.contracts.errors import Agnt5Error, InvalidInputError, NonDeterminismError, WrongContextError
-from agnt5.contracts.ids import child_id
+from agnt5.contracts.ids import call_id, call_operation, child_id
 from agnt5.replay.answers import Answers
 from agnt5.replay.commands import (
     AwaitSignal,
@@ -151,15 +151,23 @@ class Machine:
             if (known := self._refs.get(key)) is not None:
                 return self._same_handler(known, handler, key)
             part = key_part(key)
-        run_id = child_id(self.run_id, part, generation=self._state.generation)
-        recorded = self._take(("task", handler, run_id))
-        seq = self._ledger.seq
-        command = StartTask(seq=seq, handler=handler, id=run_id, input=input, options=options or {})
-        ref = TaskRef(seq, run_id, handler, CommandFuture(seq, None, loop=self._loop))
-        self._opened.add(command, ref, is_new=recorded is None)
+        ref = self._start(handler, child_id(self.run_id, part, generation=self._state.generation), input, options)
         if key is not None:
             self._refs[key] = ref
         return ref
+
+    def call_entity(
+        self,
+        handler: str,
+        entity: str,
+        input: Any,  # noqa: A002
+        *,
+        options: dict[str, Any] | None = None,
+    ) -> TaskRef:
+        """Call a method of an entity: a task that lives in the entity's shard, under an id of its own kind."""
+        self._check_usable()
+        operation = call_operation(self.run_id, self._state.generation, str(self._ledger.seq + 1))
+        return self._start(handler, call_id(entity, operation), input, options)
 
     def cancel_task(self, ref: TaskRef) -> None:
         """Ask a child to end; `ref.future` gets its `RunCancelledError` then. No command if it has ended."""
@@ -238,6 +246,14 @@ class Machine:
         return self._state.chance.uuid()
 
     # ---- inside
+
+    def _start(self, handler: str, run_id: str, input: Any, options: dict[str, Any] | None) -> TaskRef:  # noqa: A002
+        recorded = self._take(("task", handler, run_id))
+        seq = self._ledger.seq
+        command = StartTask(seq=seq, handler=handler, id=run_id, input=input, options=options or {})
+        ref = TaskRef(seq, run_id, handler, CommandFuture(seq, None, loop=self._loop))
+        self._opened.add(command, ref, is_new=recorded is None)
+        return ref
 
     def _take(self, wanted: Wanted) -> Event | None:
         try:

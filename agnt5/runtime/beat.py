@@ -69,6 +69,7 @@ class Beat:
         if loop.time() >= self._due_look_s:
             self._due_look_s = loop.time() + LOOK_MS / 1000
             await self._sweeper.look()
+            await self._sweeper.answer()
         if loop.time() >= self._due_trim_s:
             self._due_trim_s = loop.time() + TRIM_S
             await self._sweeper.trim()

@@ -1,15 +1,44 @@
-"""How a started child becomes a record: its queue, inherited headers, priority and first journal entry."""
+"""How a started child, or a call of an entity, becomes a record: queue, headers, priority and first journal entry."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from agnt5.contracts.ids import queue_of
+from agnt5.contracts.runs import Kind
 from agnt5.replay.commands import StartTask
 from agnt5.replay.events import RunStarted
 from agnt5.runtime.encoding import encode_checked
 from agnt5.runtime.live import LiveRun
-from agnt5.store.replies import NewChild
+from agnt5.store.replies import NewCall, NewChild
+
+CALL_OPTION = "call"
+"""The run option of a call of an entity that holds its place in its caller: command number and generation."""
+
+
+def new_call(parent: LiveRun, command: StartTask, started: RunStarted, mode: str, options: dict[str, Any]) -> NewCall:
+    """The record of a call of an entity. `options` are those of its handler, as workers announce them.
+
+    Raises `SerializationError` or `PayloadTooLargeError` for its input.
+    """
+    what = f"input of {command.handler} (run {parent.run_id}, command {command.seq})"
+    queue = queue_of(command.handler.partition(".")[0])
+    priority = options.get("priority", started.priority)
+    event = RunStarted(
+        handler=command.handler,
+        kind=Kind.ENTITY.value,
+        input=command.input,
+        headers=started.headers,
+        parent=parent.run_id,
+        queue=queue,
+        priority=priority,
+        options={CALL_OPTION: [command.seq, started.generation]},
+        holds=parent.holds(started),
+        requester=started.requester,
+    )
+    body = encode_checked(event, command.input, what, parent.host.settings.payload_limit)
+    timeout = options.get("run_timeout_ms")
+    return NewCall(command.id, command.handler, mode, queue, priority, body, "", timeout, parent.run_id)
 
 
 def new_child(parent: LiveRun, command: StartTask, started: RunStarted) -> NewChild:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from itertools import count
 from typing import Any, Protocol
 
-from agnt5.contracts.ids import parent_of, root_of
+from agnt5.contracts.ids import first_of, parent_of
 from agnt5.contracts.settings import Settings
 from agnt5.store.link import Link
 from agnt5.store.replies import Dispatch
@@ -125,7 +125,7 @@ def envelope(dispatch: Dispatch, tag: str) -> str:
     parent = parent_of(run_id)
     parent_json = f'"{parent}"' if parent else "null"
     return (
-        f'{_BEGIN}{handler}","id":"{run_id}","root_id":"{root_of(run_id)}","parent_id":{parent_json},'
+        f'{_BEGIN}{handler}","id":"{run_id}","root_id":"{first_of(run_id)}","parent_id":{parent_json},'
         f'"group":null,"group_index":null,"shadow":null,"eta":null,"expires":null,"retries":0,"timelimit":[null,null],'
         f'"argsrepr":"()","kwargsrepr":"{{}}","origin":"agnt5","ignore_result":true,"replaced_task_nesting":0,'
         f'"stamped_headers":null,"stamps":{{}},"{HEADER}":1}},"properties":{{"correlation_id":"{run_id}","reply_to":"",'

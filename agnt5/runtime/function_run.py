@@ -16,6 +16,8 @@ from typing import Any
 from agnt5 import codec
 from agnt5.contracts.errors import (
     Agnt5Error,
+    EntityDeadlockError,
+    InvalidInputError,
     RunEndedError,
     RunNotFoundError,
     RunTimeoutError,
@@ -24,6 +26,7 @@ from agnt5.contracts.errors import (
     error_data,
     from_data,
 )
+from agnt5.contracts.ids import entity_of
 from agnt5.contracts.runs import RunStatus
 from agnt5.replay import journal
 from agnt5.replay.checkpoints import Checkpoints
@@ -75,6 +78,7 @@ class LiveFunction(LiveRun):
         self._children: dict[int, Child] = {}
         self._timers: dict[int, asyncio.Future[None]] = {}
         self._emits: dict[int, asyncio.Future[None]] = {}
+        self._calling: set[asyncio.Task[None]] = set()
         self._blocked = 0
         self._cancelled: str | None = None
         self._checkpoints = Checkpoints(self.run_id, events)
@@ -102,6 +106,8 @@ class LiveFunction(LiveRun):
         except Exception as error:  # noqa: BLE001 - user code's errors are data from here on
             await self._failed(error)
         else:
+            if self._calling:  # calls that nobody waits for are made all the same
+                await asyncio.gather(*self._calling)
             await self.complete(value)
 
     async def _attempt(self) -> Any:
@@ -119,7 +125,7 @@ class LiveFunction(LiveRun):
             raise
 
     async def _call(self) -> Any:
-        handler, ctx = self.handler, FunctionContext(self.info(self.started), self)
+        handler, ctx = self.handler, self.context()
         kwargs = self.arguments(self.started)
         with contained():
             if inspect.iscoroutinefunction(handler.fn):
@@ -129,6 +135,10 @@ class LiveFunction(LiveRun):
         if inspect.isgeneratorfunction(handler.fn):
             return await self.host.call(lambda: list(handler.fn(ctx, **kwargs)))
         return await self.host.call(lambda: handler.fn(ctx, **kwargs))
+
+    def context(self) -> FunctionContext:
+        """What the handler gets as its first argument."""
+        return FunctionContext(self.info(self.started), self)
 
     async def _failed(self, error: BaseException) -> None:
         policy = self._policy()
@@ -146,6 +156,8 @@ class LiveFunction(LiveRun):
 
     async def _ended_by_cancel(self) -> None:
         self._stop_waits()
+        for call in self._checkpoints.open_calls():  # they live in other shards, where the end of this run is not seen
+            await self.host.calls.cancel(call)
         await self.cancelled(self._cancelled or "")
 
     def _stop_waits(self) -> None:
@@ -262,10 +274,45 @@ class LiveFunction(LiveRun):
             self._settle_child(slot.seq, None, slot.completion.error)
         return child
 
+    def call_entity(
+        self,
+        handler: str,
+        entity: str,
+        input: Any,  # noqa: A002
+        *,
+        options: dict[str, Any] | None = None,
+    ) -> Child:
+        """Call a method of an entity, or give back the call that an earlier attempt made at this place."""
+        slot = self._checkpoints.call(handler, entity)
+        child = self._children[slot.seq] = Child(slot.seq, slot.id, self.host.loop.create_future())
+        if isinstance(slot.completion, TaskCompleted):
+            self._settle_child(slot.seq, slot.completion.result, None)
+        elif slot.completion is not None:
+            self._settle_child(slot.seq, None, slot.completion.error)
+        else:
+            command = StartTask(seq=slot.seq, handler=handler, id=slot.id, input=input, options=options or {})
+            calling = self.host.spawn(self._call_entity(command, scheduled=slot.scheduled), self)
+            self._calling.add(calling)
+            calling.add_done_callback(self._calling.discard)
+        return child
+
+    async def _call_entity(self, command: StartTask, *, scheduled: bool) -> None:
+        if not scheduled:
+            event = TaskScheduled(seq=command.seq, handler=command.handler, id=command.id)
+            await self.write(Batch(bodies=[journal.encode(event)]), heard=True)
+        try:
+            await self.host.calls.deliver(self, command, self.started)
+        except (EntityDeadlockError, InvalidInputError) as error:
+            body = journal.encode(TaskFailed(seq=command.seq, error=error_data(error)))
+            await self.write(Batch(bodies=[body]), heard=True)
+
     def cancel_task(self, ref: TaskRef) -> None:
-        """Ask a child to end."""
+        """Ask a child, or a call of an entity, to end."""
         body = journal.encode(TaskCancelRequested(seq=0, target=ref.seq))
-        self.append(Batch(bodies=[body], cancels=[(ref.id, b'"its parent asked for it"')]))
+        if entity_of(ref.id) is None:
+            self.append(Batch(bodies=[body], cancels=[(ref.id, b'"its parent asked for it"')]))
+        else:
+            self.append(Batch(bodies=[body]), then=lambda: self.host.spawn(self.host.calls.cancel(ref.id), self))
 
     def start_timer(self, due_ms: int, name: str = "") -> asyncio.Future[Any]:
         """A durable timer; a later attempt waits for what is left of it."""

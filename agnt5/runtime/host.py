@@ -21,13 +21,15 @@ from typing import Any
 
 from agnt5.contracts.clock import now_ms
 from agnt5.contracts.errors import Agnt5Error, InvalidInputError, StaleEpochError
-from agnt5.contracts.ids import check_id
+from agnt5.contracts.ids import check_id, entity_of
 from agnt5.contracts.runs import Kind
 from agnt5.contracts.settings import Settings
 from agnt5.registry import Handler, Registry
 from agnt5.replay import journal
 from agnt5.replay.events import SignalReceived
+from agnt5.runtime.calls import Calls
 from agnt5.runtime.dispatch import Dispatcher
+from agnt5.runtime.entity_run import LiveEntity
 from agnt5.runtime.exits import contained
 from agnt5.runtime.function_run import LiveFunction
 from agnt5.runtime.live import LiveRun
@@ -35,11 +37,14 @@ from agnt5.runtime.slot import Slot, Teller
 from agnt5.runtime.starting import StartRequest, start_run
 from agnt5.runtime.workflow_run import LiveWorkflow
 from agnt5.store import keys
-from agnt5.store.replies import Applied, Claimed, NotClaimed
+from agnt5.store.replies import Applied, Claimed, Heir, More, NotClaimed
 from agnt5.store.store import Ownership, Store
 from agnt5.store.subscriber import Subscriber
 
 logger = logging.getLogger("agnt5.runtime")
+
+State = dict[str, bytes]
+"""An entity's state: a JSON value a state key."""
 
 SUSPECT_CRASHES = 2
 """After so many killed hosts a run is tried alone, so that only the guilty one is blamed."""
@@ -81,6 +86,7 @@ class Host:
         self.live: dict[str, LiveRun] = {}
         self.clock_offset_ms = 0
         self.draining = False
+        self.calls = Calls(self)
         self._claiming: set[str] = set()
         self._idle: OrderedDict[str, LiveRun] = OrderedDict()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -109,7 +115,7 @@ class Host:
     async def _take(self, arrival: Arrival, handler: Handler, slot: Slot) -> None:
         self._claiming.add(arrival.run_id)
         try:
-            claimed = await self._claim(arrival, handler)
+            claimed, state = await self._claim(arrival, handler)
         except Agnt5Error as error:
             logger.error("message %s for %s: %s", arrival.run_id, arrival.handler, error)  # noqa: TRY400
             slot.drop(str(error))
@@ -122,25 +128,65 @@ class Host:
         if isinstance(claimed, NotClaimed):
             slot.drop(f"{claimed.reason} {claimed.detail}".rstrip())
             return
-        own = Ownership(arrival.run_id, self.name, claimed.epoch)
-        live_type = LiveWorkflow if handler.kind is Kind.WORKFLOW else LiveFunction
-        live = live_type(self, handler, own, claimed, slot)
-        self.live[arrival.run_id] = live
+        await self._begin(self._live(handler, arrival.run_id, claimed, slot, state), claimed)
+
+    def _live(self, handler: Handler, run_id: str, claimed: Claimed, slot: Slot | None, state: State | None) -> LiveRun:
+        """A claimed run in memory; `state` is that of the entity which it is a call of."""
+        own = Ownership(run_id, self.name, claimed.epoch)
+        live: LiveRun
+        if handler.kind is Kind.WORKFLOW:
+            live = LiveWorkflow(self, handler, own, claimed, slot)
+        elif state is not None:
+            live = LiveEntity(self, handler, own, claimed, slot)
+            live.committed = state
+        else:
+            live = LiveFunction(self, handler, own, claimed, slot)
+        self.live[run_id] = live
+        return live
+
+    async def _begin(self, live: LiveRun, claimed: Claimed) -> None:
         if claimed.crashes >= SUSPECT_CRASHES:
             await self._start_alone(live, claimed)
         else:
             await self._start(live, claimed)
 
-    async def _claim(self, arrival: Arrival, handler: Handler) -> Claimed | NotClaimed:
+    def adopt(self, heir: Heir, state: State) -> None:
+        """Run a call of an entity that became ours without a message."""
+        run_id, claimed = heir.run_id, heir.claimed
+        handler = self.registry.find(heir.handler)
+        if handler is None or handler.kind is not Kind.ENTITY or self.draining:
+            own = Ownership(run_id, self.name, claimed.epoch)
+            self.spawn(_give_away(self, own, claimed.seen))
+        elif run_id not in self.live:
+            self.calls.adopted += 1
+            self.spawn(self._adopted(self._live(handler, run_id, claimed, None, state), claimed))
+
+    async def _adopted(self, live: LiveRun, claimed: Claimed) -> None:
+        try:
+            await self._begin(live, claimed)
+        finally:
+            self.calls.adopted -= 1
+
+    async def read_state(self, run_id: str) -> State:
+        """The state of the entity that a run is a call of, by state key."""
+        entity = entity_of(run_id)
+        assert entity is not None
+        flat = await self.store.link.call("HGETALL", keys.entity(entity, self.store.shards))
+        return {key.decode(): value for key, value in zip(flat[::2], flat[1::2], strict=True)}
+
+    async def _claim(self, arrival: Arrival, handler: Handler) -> tuple[Claimed | NotClaimed, State | None]:
+        """Claim a run. The state of its entity is read behind the claim, in the same write."""
         nonce = uuid.uuid4().hex[:16]
         claim = self.store.claim(arrival.run_id, host=self.name, nonce=nonce, kind=handler.kind.value)
+        is_call = handler.kind is Kind.ENTITY and entity_of(arrival.run_id) is not None
+        reading = asyncio.ensure_future(self.read_state(arrival.run_id)) if is_call else None
         claimed = await claim
         if isinstance(claimed, NotClaimed) and claimed.reason == "gone" and arrival.plain:
             check_id(arrival.run_id, "task id")  # a stranger's `a~b` would pass for a child of a
             request = _requested(arrival, handler)
             await start_run(self.store, self.settings, request, handler)
             claimed = await self.store.claim(arrival.run_id, host=self.name, nonce=nonce, kind=handler.kind.value)
-        return claimed
+        return claimed, None if reading is None else await reading
 
     async def _start(self, live: LiveRun, claimed: Claimed) -> None:
         entries = claimed.entries
@@ -347,6 +393,12 @@ def _requested(arrival: Arrival, handler: Handler) -> StartRequest:
     except InvalidInputError as error:
         value, refusal = {"args": list(arrival.args), "kwargs": arrival.kwargs}, str(error)
     return StartRequest(arrival.run_id, handler.address, value, priority=arrival.priority, refusal=refusal)
+
+
+async def _give_away(host: Host, own: Ownership, seen: int) -> None:
+    """Queue a run that is ours and that we cannot run."""
+    if not isinstance(out := await host.store.hand_back(own, seen=seen), More):
+        host.dispatcher.send(out)
 
 
 async def _done(pending: Awaitable[Any]) -> None:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from agnt5 import codec
 from agnt5.contracts.errors import (
@@ -34,7 +34,7 @@ from agnt5.replay.events import CancelRequested, Event, RunReopened, RunStarted
 from agnt5.runtime.starting import REFUSAL
 from agnt5.sdk.port import RunInfo
 from agnt5.store.replies import Applied, Claimed, More
-from agnt5.store.store import Batch, Ownership
+from agnt5.store.store import Batch, Ending, Ownership
 
 if TYPE_CHECKING:
     from agnt5.runtime.host import Host
@@ -113,6 +113,8 @@ class LiveRun:
         self.begun, self.seen, self.generation = True, len(events), events[0].generation
         if self.slot is not None:
             self.slot.started(events[0].input, self.claimed.attempt)
+        elif self.claimed.unasked:
+            self.host.teller.began(self.run_id, self.handler.address, events[0].input, self.claimed.attempt)
         code = self.start(events)
         if self._inbox:  # what came while it had to wait for its turn
             self._inbox = {at: event for at, event in self._inbox.items() if at > self.seen}
@@ -285,14 +287,23 @@ class LiveRun:
             else:
                 self.host.teller.revoked(self.run_id)
 
-    async def _finish(self, status: Literal["completed", "failed", "timeout", "cancelled"], payload: bytes) -> bool:
+    async def _finish(self, status: Ending, payload: bytes) -> bool:
         if self.ended:
             return False
         self.ended = True
-        pending = self.host.store.finish(self.own, status, payload)
+        pending = self.write_end(status, payload)
         self.host.forget(self)
-        self.host.sent(await pending)
+        applied = await pending
+        self.host.sent(applied)
+        self.after_end(applied, status, payload)
         return True
+
+    def write_end(self, status: Ending, payload: bytes) -> Awaitable[Applied]:
+        """Put the end on the wire."""
+        return self.host.store.finish(self.own, status, payload)
+
+    def after_end(self, applied: Applied, status: Ending, payload: bytes) -> None:
+        """The end is recorded: what else is to be done."""
 
     def _take_slot(self) -> Slot:
         assert self.slot is not None

@@ -15,6 +15,7 @@ from celery.worker.strategy import default
 from kombu.serialization import loads as loads_body
 
 from agnt5.contracts.errors import RunCancelledError, RunFailedError
+from agnt5.contracts.ids import first_of, parent_of
 from agnt5.runtime.dispatch import HEADER, read_envelope
 from agnt5.runtime.host import Arrival
 from agnt5.runtime.pool import TaskPool
@@ -144,9 +145,8 @@ def express(consumer: Any) -> Callable[[Channel, str, str, bytes], bool]:
         channel.hold(Held(tag, queue, text))
         request = RunRequest(consumer, name, run_id, lambda requeue: channel.settle(tag, requeue=requeue), send)
         if send is not None:
-            root_id, found, _ = run_id.partition("~")
-            parent_id = run_id.rpartition("~")[0] if found else None
-            send("task-received", uuid=run_id, name=name, root_id=root_id, parent_id=parent_id, retries=0)
+            family = {"root_id": first_of(run_id), "parent_id": parent_of(run_id)}
+            send("task-received", uuid=run_id, name=name, retries=0, **family)
         state.task_reserved(request)
         pool.submit(task.runtime.receive, Arrival(run_id, name), request)
         return True

@@ -33,7 +33,10 @@ class Slot(Protocol):
 
 
 class Teller(Protocol):
-    """Sends Celery's task events for runs that ended without a request."""
+    """Sends Celery's task events for runs that have no request."""
+
+    def began(self, run_id: str, handler: str, value: Any, attempt: int) -> None:
+        """As Celery's `task-received` and `task-started`: a run with this input began without a message."""
 
     def succeeded(self, run_id: str, result: Any, runtime_s: float) -> None:
         """As Celery's `task-succeeded`."""

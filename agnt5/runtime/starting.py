@@ -9,11 +9,12 @@ from typing import Any
 
 from agnt5 import codec
 from agnt5.contracts.ids import queue_of
+from agnt5.contracts.runs import Kind
 from agnt5.contracts.settings import Settings
 from agnt5.registry import Handler
 from agnt5.replay import journal
 from agnt5.replay.events import RunStarted
-from agnt5.store.replies import Created
+from agnt5.store.replies import Created, NewCall
 from agnt5.store.store import Store
 
 REFUSAL = "refusal"
@@ -31,6 +32,10 @@ class StartRequest:
     priority: int | None = None
     run_timeout_ms: int | None = None
     requester: str = ""
+    entity: str | None = None
+    """The entity (`type/key`) of a call of a method; `run_id` is `ids.call_id` then."""
+    mode: str | None = None
+    """Of a method, write or read; None where the handler is known here and tells it."""
     refusal: str | None = None
     """Why its arguments do not fit: the run is created all the same and fails with this, so that its caller learns."""
 
@@ -51,6 +56,8 @@ async def start_run(store: Store, settings: Settings, request: StartRequest, han
         timeout = options.run_timeout_ms
     kind = handler.kind.value if handler else ""
     queue = queue_of(service)
+    if request.entity is not None:
+        kind = Kind.ENTITY.value
     body = journal.encode(
         RunStarted(
             handler=request.handler,
@@ -63,6 +70,11 @@ async def start_run(store: Store, settings: Settings, request: StartRequest, han
             requester=request.requester,
         )
     )
+    if request.entity is not None:
+        mode = (handler.mode if handler else request.mode) or "write"
+        call = NewCall(request.run_id, request.handler, mode, queue, priority, body, digest, timeout)
+        called = await store.call(call)
+        return Created(bool(called.out), called.status, called.out)
     return await store.create(
         request.run_id,
         handler=request.handler,

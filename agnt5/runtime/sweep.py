@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from agnt5 import codec
 from agnt5.contracts.errors import RunTimeoutError, WorkerLostError, error_data
 from agnt5.contracts.settings import Settings
+from agnt5.runtime.calls import answer
 from agnt5.runtime.dispatch import Dispatcher
-from agnt5.store import keys
+from agnt5.store import browse, keys
 from agnt5.store.replies import Fired
 from agnt5.store.store import Store
 
@@ -22,6 +23,10 @@ logger = logging.getLogger("agnt5.beat")
 FIRE_LIMIT = 500
 REAP_LIMIT = 200
 REQUEUE_LIMIT = 500
+ANSWER_LIMIT = 500
+
+ANSWER_AFTER_MS = 2000
+"""So long after its end a call's host has told the caller, or never will."""
 TIMEOUT_ERROR = codec.dumps(
     error_data(RunTimeoutError("the run timeout has passed", type="RunTimeoutError")), what="error"
 )
@@ -176,6 +181,27 @@ class Sweeper:
         )
         self._dispatcher.send(out)
         return sent
+
+    # ---- calls of entities
+
+    async def answer(self) -> int:
+        """Tell callers of ended calls whose host could not; how many there were."""
+        store = self._store
+        before_ms = await self.now_ms() - ANSWER_AFTER_MS
+        pages = await asyncio.gather(
+            *(
+                store.link.call("ZRANGEBYSCORE", keys.answers(shard), "-inf", before_ms, "LIMIT", 0, ANSWER_LIMIT)
+                for shard in range(store.shards)
+            )
+        )
+        calls = [call.decode() for page in pages for call in page]
+        for call, record in zip(calls, await browse.records(store, calls), strict=True):
+            if record is None:
+                await store.link.call("ZREM", keys.answers(store.shard(call)), call)
+            else:
+                applied = await answer(store, call, record.first, record.last)
+                self._dispatcher.send(applied.out)
+        return len(calls)
 
     # ---- tidying
 

@@ -13,6 +13,7 @@ from celery.utils.saferepr import saferepr
 
 from agnt5.contracts.clock import at_ms
 from agnt5.contracts.errors import RunCancelledError, RunFailedError
+from agnt5.contracts.ids import first_of, parent_of
 from agnt5.registry import Handler
 from agnt5.runtime.dispatch import HEADER
 from agnt5.runtime.host import Arrival
@@ -157,10 +158,16 @@ class RunTask(Task):  # type: ignore[misc]  # Celery is untyped
 
 
 class EventTeller:
-    """Tells of runs that ended without a request: `send(type, fields)` brings Celery's event on its way."""
+    """Tells of runs that have no request: `send(type, fields)` brings Celery's event on its way."""
 
     def __init__(self, send: Callable[[str, dict[str, Any]], None]) -> None:
         self._send = send
+
+    def began(self, run_id: str, handler: str, value: Any, attempt: int) -> None:
+        family = {"root_id": first_of(run_id), "parent_id": parent_of(run_id)}
+        told = {"uuid": run_id, "name": handler, "args": "()", "kwargs": preview(value), "retries": attempt}
+        self._send("task-received", {**told, **family})
+        self._send("task-started", told)
 
     def succeeded(self, run_id: str, result: Any, runtime_s: float) -> None:
         self._send("task-succeeded", {"uuid": run_id, "result": preview(result), "runtime": runtime_s})

@@ -7,11 +7,12 @@ that the journal holds.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from agnt5.contracts.errors import (
     Agnt5Error,
+    EntityDeadlockError,
     InvalidInputError,
     JournalLimitError,
     NonDeterminismError,
@@ -19,6 +20,7 @@ from agnt5.contracts.errors import (
     RunNotFoundError,
     error_data,
 )
+from agnt5.contracts.ids import entity_of
 from agnt5.contracts.runs import RunStatus
 from agnt5.replay import journal
 from agnt5.replay.commands import (
@@ -38,6 +40,7 @@ from agnt5.replay.events import (
     SignalRefused,
     StepCompleted,
     StepFailed,
+    TaskFailed,
 )
 from agnt5.replay.machine import Machine
 from agnt5.replay.outcomes import Cancelled, Completed, ContinuedAsNew, Failed, Outcome
@@ -48,6 +51,9 @@ from agnt5.runtime.live import LiveRun
 from agnt5.sdk.context import WorkflowContext
 from agnt5.store.replies import Applied, More
 from agnt5.store.store import Batch
+
+Outside = EmitSignal | StartTask | CancelTask
+"""Commands whose effect is in another shard."""
 
 
 class LiveWorkflow(LiveRun):
@@ -61,6 +67,7 @@ class LiveWorkflow(LiveRun):
         assert isinstance(first, RunStarted)
         self.started = first
         self._steps: dict[int, asyncio.Task[None]] = {}
+        self._reaching: dict[int, asyncio.Task[None]] = {}
         self._outcome: Outcome | None = None
         self._begin(events)
 
@@ -102,10 +109,8 @@ class LiveWorkflow(LiveRun):
                 self.host.spawn(self._end(commands), self)
 
     def _resume(self) -> None:
-        """Take up what the journal left open (rule R4): signals to deliver."""
-        for command in self.machine.open_commands():
-            if isinstance(command, EmitSignal):
-                self._emit(command)
+        """Take up what the journal left open (rule R4): signals to deliver, entities to call."""
+        self._reach_out(self.machine.open_commands())
 
     # ---- commands
 
@@ -124,12 +129,16 @@ class LiveWorkflow(LiveRun):
 
     def _batch(self, commands: tuple[Command, ...]) -> tuple[Batch, Callable[[], None] | None]:
         batch = Batch()
-        emits: list[EmitSignal] = []
+        outside: list[Outside] = []
         for command in commands:
             body = journal.encode_command(command)
             if body is not None:
                 batch.bodies.append(body)
             match command:
+                case EmitSignal():
+                    outside.append(command)
+                case StartTask() | CancelTask() if entity_of(command.id):
+                    outside.append(command)
                 case StartTask():
                     batch.children.append(new_child(self, command, self.started))
                 case StartTimer():
@@ -138,13 +147,11 @@ class LiveWorkflow(LiveRun):
                     batch.untimers.append(command.seq)
                 case CancelTask():
                     batch.cancels.append((command.id, b'"its parent asked for it"'))
-                case EmitSignal():
-                    emits.append(command)
                 case _:
                     pass
-        if not emits:
+        if not outside:
             return batch, None
-        return batch, lambda: self._emit_all(emits)
+        return batch, lambda: self._reach_out(outside)
 
     async def _step(self, command: RunStep) -> None:
         seq, name, what = command.seq, command.name, f"step {command.name!r} (run {self.run_id})"
@@ -157,12 +164,30 @@ class LiveWorkflow(LiveRun):
         self._steps.pop(seq, None)
         await self.write(Batch(bodies=[body]), heard=True)
 
-    def _emit_all(self, commands: list[EmitSignal]) -> None:
+    def _reach_out(self, commands: Iterable[Command]) -> None:
+        """Bring on its way what leaves the tree's shard; what gets lost is repeated by the next owner (rule R4)."""
         for command in commands:
-            self._emit(command)
+            if isinstance(command, EmitSignal):
+                self._reaching[command.seq] = self.host.spawn(self._deliver(command), self)
+            elif isinstance(command, StartTask | CancelTask) and entity_of(command.id):
+                self._reaching[command.seq] = self.host.spawn(self._call_entity(command), self)
 
-    def _emit(self, command: EmitSignal) -> None:
-        self.host.spawn(self._deliver(command), self)
+    async def park(self) -> bool:
+        """As every run, but not while something is on its way out: nobody would repeat that for a parked run."""
+        self._reaching = {seq: task for seq, task in self._reaching.items() if not task.done()}
+        return not self._reaching and await super().park()
+
+    async def _call_entity(self, command: StartTask | CancelTask) -> None:
+        if isinstance(command, CancelTask):
+            if calling := self._reaching.get(command.target):  # what is not there yet cannot be cancelled
+                await asyncio.wait([calling])
+            await self.host.calls.cancel(command.id)
+            return
+        try:
+            await self.host.calls.deliver(self, command, self.started)
+        except (EntityDeadlockError, InvalidInputError) as error:
+            body = journal.encode(TaskFailed(seq=command.seq, error=error_data(error)))
+            self.append(Batch(bodies=[body]), heard=True)
 
     async def _deliver(self, command: EmitSignal) -> None:
         event: Event
@@ -184,9 +209,7 @@ class LiveWorkflow(LiveRun):
             return
         if batch:
             self.append(batch)
-        for command in commands:
-            if isinstance(command, EmitSignal):  # nobody waits for it, and an ended run delivers nothing
-                await self._deliver(command)
+        await self._last_reach_out(commands)
         for step in self._steps.values():
             step.cancel()
         match self._outcome:
@@ -200,6 +223,16 @@ class LiveWorkflow(LiveRun):
                 await self._renew()
                 return
         self.machine.close()
+
+    async def _last_reach_out(self, commands: Iterable[Command]) -> None:
+        """What nobody waits for is brought on its way all the same: an ended run delivers nothing."""
+        self._reach_out(commands)
+        if isinstance(self._outcome, Cancelled):
+            for command in self.machine.open_commands():  # of other shards, where the end of this run is not seen
+                if isinstance(command, StartTask) and entity_of(command.id):
+                    await self.host.calls.cancel(command.id)
+        if open_tasks := [task for task in self._reaching.values() if not task.done()]:
+            await asyncio.wait(open_tasks)
 
     async def _renew(self) -> None:
         """Begin the next generation, as soon as nothing has come that this one has not seen."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import datetime, timedelta
 from typing import Any, NoReturn, overload
 
@@ -16,9 +16,12 @@ from agnt5.registry import Handler, default_registry
 from agnt5.retry import RetryPolicy
 from agnt5.sdk import coordination, orchestration
 from agnt5.sdk.coordination import Signals, WorkflowSignals
+from agnt5.sdk.entities import EntityType
+from agnt5.sdk.entity_calls import EntityProxy
 from agnt5.sdk.handles import SpawnHandle, TaskHandle
 from agnt5.sdk.observability import RunLog
 from agnt5.sdk.orchestration import (
+    Call,
     StepResult,
     call_by_name,
     call_of,
@@ -26,15 +29,9 @@ from agnt5.sdk.orchestration import (
     call_with_input,
     continuation,
 )
-from agnt5.sdk.port import CommandPort, FunctionPort, RunInfo, TaskRef, WorkflowPort
+from agnt5.sdk.port import CommandPort, EntityPort, FunctionPort, RunInfo, TaskRef, WorkflowPort
 from agnt5.sdk.properties import Headers, step_id
-
-_INSTEAD = {
-    "task": "start the child with ctx.spawn(handler, ...) and await its result()",
-    "patched": "functions are not replayed, so change the code as you like",
-    "continue_as_new": "a function has no journal to cut; ctx.spawn(...) itself, or make it a @workflow",
-}
-"""What to use in a function instead of what only workflows have."""
+from agnt5.sdk.wrong import only_entities, only_workflows
 
 
 class Context:
@@ -90,7 +87,7 @@ class Context:
         `RunCancelledError`, whatever the default. Cancelling the wait cancels the child. With `key`, a second
         call with the same key is the same child. After a crash the child is neither lost nor started twice.
         """
-        raise self._wrong("task")
+        raise only_workflows("task", self._info)
 
     def spawn(
         self, fn: Callable[..., Any] | Handler | str, /, *args: Any, key: str | None = None, **kwargs: Any
@@ -133,14 +130,65 @@ class Context:
 
         The run keeps its id, its place in its tree and the signals that it has not consumed.
         """
-        raise self._wrong("continue_as_new")
+        raise only_workflows("continue_as_new", self._info)
 
     def patched(self, _change: str, /) -> bool:
         """True where a run may take the changed code: new runs, and old ones that have not come this far.
 
         Workflows only. `if ctx.patched("2026-06-tax"): new() else: old()` keeps open runs on their old path.
         """
-        raise self._wrong("patched")
+        raise only_workflows("patched", self._info)
+
+    # ---- state of entities
+
+    def get(self, key: str, default: Any = None) -> Coroutine[Any, Any, Any]:  # noqa: ARG002
+        """`await ctx.get(key, default=None)`: a copy of a value of the entity's state. Methods of entities only.
+
+        Sees what this call has set before. The value is in its JSON form; what is done to it changes nothing
+        until it is set.
+        """
+        raise only_entities("get", self._info)
+
+    def set(self, key: str, value: Any) -> None:  # noqa: ARG002
+        """Set a value of the entity's state, as it is now, in its JSON form. Write methods of entities only.
+
+        It is committed together with the method's result: a method that fails, crashes or is cancelled changes
+        nothing. Keys are text of at most 200 characters. Raises `SerializationError`, `PayloadTooLargeError`, and
+        `WrongContextError` in a read method.
+        """
+        raise only_entities("set", self._info)
+
+    def delete(self, key: str) -> None:  # noqa: ARG002
+        """Delete a key of the entity's state; nothing happens if it is not set. Write methods of entities only."""
+        raise only_entities("delete", self._info)
+
+    def clear(self) -> None:
+        """Delete the whole state of the entity. Write methods of entities only."""
+        raise only_entities("clear", self._info)
+
+    def keys(self) -> Coroutine[Any, Any, list[str]]:
+        """`await ctx.keys()`: the keys that are set in the entity's state, sorted. Methods of entities only."""
+        raise only_entities("keys", self._info)
+
+    @property
+    def state(self) -> Any:
+        """The state as an object of the entity type's state model. Methods of entities only.
+
+        Change its attributes; what differs when the method returns is committed with its result, if it fits the
+        model. Fields that were never set have their defaults.
+        """
+        raise only_entities("state", self._info)
+
+    def entity(self, entity_type: EntityType | type | str, key: str) -> EntityProxy:
+        """An entity, to be called: `await ctx.entity("ChatAgent", "c-1").send_message("hi")`.
+
+        `entity_type` is its name, what `entity(...)` returned, or a class that is decorated with `@entity`. A call
+        starts when it is made, and returns a handle as `ctx.task` does in workflows and `ctx.spawn` elsewhere. It
+        happens once, also when this run crashes in between. Awaiting raises `TaskFailedError` when the method finally
+        failed, and `EntityDeadlockError` when this run, or one that waits for it, holds that entity's lock.
+        Raises `InvalidInputError` for arguments or a method that the type does not have.
+        """
+        return EntityProxy(entity_type, key, self._call_entity, check=self._checks_types)
 
     # ---- coordination
 
@@ -236,10 +284,9 @@ class Context:
         del called
         return self._port
 
-    def _wrong(self, called: str) -> WrongContextError:
-        return WrongContextError(
-            f"ctx.{called} is for workflows, and {self._info.handler!r} is a {self._info.kind}: {_INSTEAD[called]}"
-        )
+    def _call_entity(self, call: Call, entity: str) -> TaskHandle | SpawnHandle:
+        ref = self._commands("entity").call_entity(call.handler, entity, call.data())
+        return SpawnHandle(self._port, ref, coerce=call.coerce, waits_for=self._waits_for)
 
     def _log_fields(self) -> dict[str, Any]:
         service, handler = split_address(self._info.handler)
@@ -271,6 +318,33 @@ class FunctionContext(Context):
                 "make it `async def` to use what is awaited"
             ) from None
         return self._port
+
+
+class EntityContext(FunctionContext):
+    """The context of an entity's method. Made by the executor: `EntityContext(info, port)`."""
+
+    def __init__(self, info: RunInfo, port: EntityPort) -> None:
+        super().__init__(info, port)
+        self._state = port.state
+
+    async def get(self, key: str, default: Any = None) -> Any:
+        return self._state.get(key, default)
+
+    def set(self, key: str, value: Any) -> None:
+        self._state.set(key, value)
+
+    def delete(self, key: str) -> None:
+        self._state.delete(key)
+
+    def clear(self) -> None:
+        self._state.clear()
+
+    async def keys(self) -> list[str]:
+        return self._state.keys()
+
+    @property
+    def state(self) -> Any:
+        return self._state.state
 
 
 class WorkflowContext(Context):
@@ -309,6 +383,10 @@ class WorkflowContext(Context):
         options = call_options(timeout=timeout, retries=retries, priority=priority)
         ref = self._port.start_task(call.handler, call.data(), key=key, options=options)
         return TaskHandle(self._port, ref, coerce=call.coerce, default=default)
+
+    def _call_entity(self, call: Call, entity: str) -> TaskHandle:
+        ref = self._port.call_entity(call.handler, entity, call.data())
+        return TaskHandle(self._port, ref, coerce=call.coerce)
 
     def continue_as_new(self, *args: Any, **kwargs: Any) -> NoReturn:
         handler = default_registry().get(self._info.handler)

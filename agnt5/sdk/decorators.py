@@ -5,19 +5,22 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import PurePath
-from typing import Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from agnt5.contracts.clock import to_ms
 from agnt5.contracts.errors import ConfigurationError, InvalidInputError
 from agnt5.contracts.ids import split_address
 from agnt5.contracts.runs import Kind
-from agnt5.registry import Handler, HandlerOptions, default_registry
+from agnt5.registry import Handler, HandlerOptions, Mode, default_registry
 from agnt5.retry import BackoffPolicy, RetryPolicy
 from agnt5.sdk.cron import check_cron, zone
 from agnt5.signatures import place_of
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -103,7 +106,7 @@ def handler_of(target: Any) -> Handler | str:
         return found
     called = getattr(target, "__qualname__", None) or repr(target)
     raise InvalidInputError(
-        f"{called} is not a handler: decorate it with @function or @workflow, or give 'service.handler'"
+        f"{called} is not a handler: decorate it with @function, @workflow or @entity.write, or give 'service.handler'"
     )
 
 
@@ -136,34 +139,32 @@ def duration_ms(value: timedelta | float | None, what: str) -> int | None:
     return ms
 
 
-def _decorate(fn: Callable[..., Any] | None, kind: Kind, options: dict[str, Any]) -> Any:
-    _refuse_unknown(kind, options)
-
-    def decorate(target: Callable[..., Any]) -> Callable[..., Any]:
-        return _register(target, kind, dict(options))
-
-    return decorate if fn is None else decorate(fn)
-
-
-def _refuse_unknown(kind: Kind, options: dict[str, Any]) -> None:
-    typed = workflow if kind is Kind.WORKFLOW else function
+def refuse_unknown(label: str, kind: Kind, options: Mapping[str, Any]) -> None:
+    """Raise `ConfigurationError` for an option that handlers of this kind do not have."""
     known = _OPTIONS[kind]
     for name in options:
         if name not in known:
-            raise ConfigurationError(f"@{typed.__name__}: option {name!r} is not known; there are {', '.join(known)}")
+            raise ConfigurationError(f"{label}: option {name!r} is not known; there are {', '.join(known)}")
 
 
-def _register(fn: Callable[..., Any], kind: Kind, given: dict[str, Any]) -> Callable[..., Any]:
-    _check_function(fn, kind)
-    where = place_of(fn)
-    service, name = given.pop("service", None), given.pop("name", None)
+def build_handler(
+    fn: Callable[..., Any], kind: Kind, given: Mapping[str, Any], *, service: str | None = None,
+    mode: Mode | None = None, state_model: type[BaseModel] | None = None,
+) -> Handler:  # fmt: skip
+    """The handler of a function with the options that were given; `service` is by default that of its module.
+
+    Raises `ConfigurationError` that begins with the function's place.
+    """
+    where, name = place_of(fn), given.get("name")
     try:
         handler = Handler.of(
             fn,
-            service=_default_service(fn) if service is None else service,
+            service=default_service(fn) if service is None else service,
             name=fn.__name__ if name is None else name,
             kind=kind,
             options=_options(given),
+            mode=mode,
+            state_model=state_model,
         )
         if handler.options.cron is not None:
             _check_schedule(handler)
@@ -171,9 +172,33 @@ def _register(fn: Callable[..., Any], kind: Kind, given: dict[str, Any]) -> Call
         raise (error if str(error).startswith(where) else ConfigurationError(f"{where}: {error}")) from None
     except (InvalidInputError, ValueError) as error:
         raise ConfigurationError(f"{where}: {error}") from None
-    default_registry().add(handler)
-    fn.__agnt5__ = handler  # type: ignore[attr-defined]
-    return fn
+    return handler
+
+
+def default_service(fn: Callable[..., Any]) -> str:
+    """The last part of the module's name, as Celery names tasks; for a script the name of its file."""
+    module = fn.__module__
+    if module == "__main__":
+        module = _script_name()
+    service = module.rpartition(".")[2]
+    if not re.match(r"^[A-Za-z_][A-Za-z0-9_-]*$", service):
+        raise ConfigurationError(
+            f"the module name {service!r} is no service name (letters, digits, _ and -); give service=..."
+        )
+    return service
+
+
+def _decorate(fn: Callable[..., Any] | None, kind: Kind, options: dict[str, Any]) -> Any:
+    refuse_unknown(f"@{kind.value}", kind, options)
+
+    def decorate(target: Callable[..., Any]) -> Callable[..., Any]:
+        _check_function(target, kind)
+        handler = build_handler(target, kind, options, service=options.get("service"))
+        default_registry().add(handler)
+        target.__agnt5__ = handler  # type: ignore[attr-defined]
+        return target
+
+    return decorate if fn is None else decorate(fn)
 
 
 def _check_function(fn: Any, kind: Kind) -> None:
@@ -190,7 +215,7 @@ def _check_function(fn: Any, kind: Kind) -> None:
         raise ConfigurationError(f"{place_of(fn)}: a workflow is an `async def` without `yield`; {remedy}")
 
 
-def _options(given: dict[str, Any]) -> HandlerOptions:
+def _options(given: Mapping[str, Any]) -> HandlerOptions:
     for option, choices in _CHOICES.items():
         if (value := given.get(option, choices[0])) not in choices:
             raise ConfigurationError(f"{option}: expected one of {', '.join(choices)}, found {value!r}")
@@ -222,19 +247,6 @@ def _check_schedule(handler: Handler) -> None:
         raise ConfigurationError(f"input of the cron schedule: {error}") from None
 
 
-def _default_service(fn: Callable[..., Any]) -> str:
-    """The last part of the module's name, as Celery names tasks; for a script the name of its file."""
-    module = fn.__module__
-    if module == "__main__":
-        module = _script_name()
-    service = module.rpartition(".")[2]
-    if not re.match(r"^[A-Za-z_][A-Za-z0-9_-]*$", service):
-        raise ConfigurationError(
-            f"the module name {service!r} is no service name (letters, digits, _ and -); give service=..."
-        )
-    return service
-
-
 def _script_name() -> str:
     """What `__main__` is called: the module of `python -m`, or the file without `.py`."""
     main = sys.modules["__main__"]
@@ -244,4 +256,8 @@ def _script_name() -> str:
 
 
 _SHARED = ("service", "name", "retries", "backoff", "timeout", "run_timeout", "priority")
-_OPTIONS = {Kind.FUNCTION: _SHARED, Kind.WORKFLOW: (*_SHARED, "cron", "timezone", "overlap", "catch_up", "input")}
+_OPTIONS = {
+    Kind.FUNCTION: _SHARED,
+    Kind.WORKFLOW: (*_SHARED, "cron", "timezone", "overlap", "catch_up", "input"),
+    Kind.ENTITY: _SHARED[1:],
+}

@@ -12,6 +12,7 @@ from typing import Any
 
 from agnt5 import codec
 from agnt5.contracts.errors import InvalidInputError
+from agnt5.contracts.runs import Kind
 from agnt5.registry import Handler
 from agnt5.retry import RetryPolicy
 from agnt5.sdk.decorators import check_priority, duration_ms, handler_of, retry_policy
@@ -56,13 +57,13 @@ def call_by_name(
             "the handler's arguments are given as input={...}"
         )
     address = service_name if handler_name is ... else f"{service_name}.{handler_name}"
-    target = handler_of(address)
+    target = _child(address)
     return Call(address, None if input is ... else input, target if isinstance(target, Handler) else None)
 
 
 def call_with_input(fn: Any, input: Any, kwargs: Mapping[str, Any]) -> Call:  # noqa: A002
     """A call of a decorated handler with `input=`: one of its parameters if it is called so, else the input."""
-    target = handler_of(fn)
+    target = _child(fn)
     assert isinstance(target, Handler)
     if kwargs or any(p.name == "input" for p in target.parameters):
         return call_of(target, (), {"input": input, **kwargs}, check=False)
@@ -73,7 +74,11 @@ def call_of(
     fn: Callable[..., Any] | Handler | str, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, check: bool
 ) -> Call:
     """A call of a handler as `fn(ctx, *args, **kwargs)`."""
-    target = handler_of(fn)
+    return call_bound(_child(fn), args, kwargs, check=check)
+
+
+def call_bound(target: Handler | str, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, check: bool) -> Call:
+    """A call with these arguments; of an address only, which is not known here, with names or one whole input."""
     if isinstance(target, Handler):
         return Call(target.address, target.bind_call(args, kwargs, check=check), target)
     if args and (kwargs or len(args) > 1):
@@ -82,6 +87,17 @@ def call_of(
             f"or one input; found {len(args)} positional arguments"
         )
     return Call(target, args[0] if args else dict(kwargs), None)
+
+
+def _child(target: Any) -> Handler | str:
+    """What may be a child: a method of an entity needs an entity."""
+    found = handler_of(target)
+    if isinstance(found, Handler) and found.kind is Kind.ENTITY:
+        raise InvalidInputError(
+            f"{found.address} is a method of an entity, which needs a key: "
+            f"ctx.entity({found.service!r}, key).{found.name}(...)"
+        )
+    return found
 
 
 def call_options(

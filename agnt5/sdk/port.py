@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol
 from uuid import UUID
 
+from agnt5.sdk.state import StateBuffer
+
 
 class TaskRef(Protocol):
     """A child run as the port knows it. `future` fails with `RunFailedError` when the child finally failed.
@@ -54,6 +56,19 @@ class CommandPort(Protocol):
     def cancel_task(self, ref: Any) -> None:
         """Ask a child, by the ref of its start, to end. Its future then fails with `RunCancelledError`."""
 
+    def call_entity(
+        self,
+        handler: str,
+        entity: str,
+        input: Any,  # noqa: A002 - one word for one thing
+        *,
+        options: dict[str, Any] | None = None,
+    ) -> TaskRef:
+        """Call `handler` (`Type.method`) of the entity `Type/key`.
+
+        The future fails with `RunFailedError`; with `EntityDeadlockError` when the chain of calls holds that entity.
+        """
+
     def step(self, name: str, fn: Callable[[], Any]) -> asyncio.Future[Any]:
         """Run `fn` once for good; a coroutine that it returns is awaited. Cancelling the future stops it."""
 
@@ -72,6 +87,14 @@ class FunctionPort(CommandPort, Protocol):
 
     def waits_for(self, ref: TaskRef) -> None:
         """The code begins to wait for this child: the moment to give back the worker slot."""
+
+
+class EntityPort(FunctionPort, Protocol):
+    """What only methods of entities have."""
+
+    @property
+    def state(self) -> StateBuffer:
+        """The entity's state as this call sees it; what it writes is committed with the call's result."""
 
 
 class WorkflowPort(CommandPort, Protocol):

@@ -84,6 +84,41 @@ def refused(shard: int) -> str:
     return f"{prefix(shard)}refused"
 
 
+def entity(name: str, shards: int) -> str:
+    """Hash: an entity's state, a JSON value a state key. Written by `commit`; kept until it is deleted or empty."""
+    return f"{prefix(shard_of(name, shards))}ent:{name}"
+
+
+def lock(name: str, shards: int) -> str:
+    """Hash: `run` holds an entity's lock ('' nobody), `writes` and `updated` tell of its state. Goes with it."""
+    return f"{prefix(shard_of(name, shards))}lock:{name}"
+
+
+def line(name: str, shards: int) -> str:
+    """List: calls that wait for an entity's lock, first come first. Gone when empty."""
+    return f"{prefix(shard_of(name, shards))}line:{name}"
+
+
+def recent(name: str, shards: int) -> str:
+    """List: the latest ended writes of an entity, newest first, a few. Goes with its state."""
+    return f"{prefix(shard_of(name, shards))}recent:{name}"
+
+
+def entities(shard: int, entity_type: str) -> str:
+    """Sorted set by ms of the last change: the entities of a type. Gone when empty."""
+    return f"{prefix(shard)}ents:{entity_type}"
+
+
+def entity_types(shard: int) -> str:
+    """Set of the entity types that have had state. Kept."""
+    return f"{prefix(shard)}sorts"
+
+
+def answers(shard: int) -> str:
+    """Sorted set by ms of the end: calls of entities whose caller, in another shard, has not been told yet."""
+    return f"{prefix(shard)}answers"
+
+
 def hosts() -> str:
     """Sorted set by ms of the last heartbeat: live hosts. In shard 0 only."""
     return f"{prefix(0)}hosts"

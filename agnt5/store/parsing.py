@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from dataclasses import replace
 from typing import Any
 
 from agnt5.contracts.errors import (
     Agnt5Error,
     DuplicateRunError,
+    EntityBusyError,
+    EntityNotFoundError,
     InvalidInputError,
     JournalLimitError,
     RunEndedError,
@@ -15,7 +18,20 @@ from agnt5.contracts.errors import (
     StaleEpochError,
 )
 from agnt5.contracts.runs import RunStatus
-from agnt5.store.replies import Applied, Claimed, Created, Dispatch, Fired, More, NotClaimed, dispatches, mails
+from agnt5.store.replies import (
+    Applied,
+    Called,
+    Claimed,
+    Created,
+    Dispatch,
+    Fired,
+    More,
+    NotClaimed,
+    claim_of,
+    dispatches,
+    heir_of,
+    mails,
+)
 
 
 def fence(reply: list[Any], run_id: str) -> Applied | None:
@@ -44,10 +60,14 @@ async def created(pending: Awaitable[list[Any]], run_id: str, handler: str) -> C
         case b"EXISTS":
             return Created(False, RunStatus(reply[1].decode()))
         case _:
-            raise DuplicateRunError(
-                f"run {run_id}: it exists already, as {reply[1].decode()}, with another input or handler than"
-                f" {handler}; use another id, or client.get(...) for the one that exists"
-            )
+            raise duplicate(reply, run_id, handler)
+
+
+def duplicate(reply: list[Any], run_id: str, handler: str) -> DuplicateRunError:
+    return DuplicateRunError(
+        f"run {run_id}: it exists already, as {reply[1].decode()}, with another input or handler than"
+        f" {handler}; use another id, or client.get(...) for the one that exists"
+    )
 
 
 async def claimed(pending: Awaitable[list[Any]]) -> Claimed | NotClaimed:
@@ -55,18 +75,44 @@ async def claimed(pending: Awaitable[list[Any]]) -> Claimed | NotClaimed:
     if reply[0] != b"CLAIMED":
         detail = reply[1].decode() if len(reply) > 1 else ""
         return NotClaimed(reply[0].decode().lower(), detail)
-    _, epoch, attempt, failures, crashes, generation, seen, length, now, entries = reply
-    return Claimed(
-        epoch=epoch.decode(),
-        attempt=int(attempt),
-        failures=int(failures),
-        crashes=int(crashes),
-        generation=int(generation),
-        seen=int(seen),
-        length=int(length),
-        now_ms=int(now),
-        entries=entries,
-    )
+    return claim_of(reply[1:])
+
+
+async def called(pending: Awaitable[list[Any]], run_id: str, handler: str) -> Called:
+    reply = await pending
+    match reply[0]:
+        case b"CREATED":
+            return Called(RunStatus.QUEUED, dispatches(reply[2]), heir_of(reply[3]))
+        case b"EXISTS":
+            return Called(RunStatus(reply[1].decode()), heir=heir_of(reply[2]))
+        case _:
+            raise duplicate(reply, run_id, handler)
+
+
+async def committed(pending: Awaitable[list[Any]], run_id: str) -> Applied:
+    reply = await pending
+    if again := fence(reply, run_id):
+        return replace(again, heir=heir_of(reply[2]))
+    return Applied(now_ms=int(reply[1]), out=dispatches(reply[2]), mail=mails(reply[3]), heir=heir_of(reply[4]))
+
+
+async def answered(pending: Awaitable[list[Any]]) -> Applied:
+    """Whoever is gone, has ended or knows it already needs no answer."""
+    reply = await pending
+    return Applied(out=dispatches(reply[1]), mail=mails(reply[2])) if reply[0] == b"OK" else Applied()
+
+
+async def erased(pending: Awaitable[list[Any]], entity: str) -> None:
+    reply = await pending
+    match reply[0]:
+        case b"BUSY":
+            raise EntityBusyError(
+                f"entity {entity}: call {reply[1].decode()} holds its lock; delete it when that has ended"
+            )
+        case b"GONE":
+            raise EntityNotFoundError(f"entity {entity}: it has no state")
+        case _:
+            return
 
 
 async def applied(pending: Awaitable[list[Any]], run_id: str) -> Applied:
@@ -139,6 +185,8 @@ async def reopened(pending: Awaitable[list[Any]], run_id: str) -> list[Dispatch]
             raise InvalidInputError(f"run {run_id} is {reply[1].decode()}; only a failed run can be retried")
         case b"CHILD":
             raise InvalidInputError(f"run {run_id} is a child; retry its parent {reply[1].decode()} instead")
+        case b"CALL":
+            raise InvalidInputError(f"run {run_id} is a call of an entity, which changed nothing; call it again")
         case _:
             raise absent(reply, run_id)
 

@@ -29,6 +29,15 @@ class Mail:
 
 
 @dataclass(frozen=True, slots=True)
+class Called:
+    """A call of an entity exists. `heir`: the calling host owns it already, or the call that came after it."""
+
+    status: RunStatus
+    out: list[Dispatch] = field(default_factory=list)
+    heir: Heir | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Created:
     """A run exists under the id. `fresh` is False when it did before, with the same handler and input."""
 
@@ -50,6 +59,17 @@ class Claimed:
     length: int
     now_ms: int
     entries: list[bytes]
+    unasked: bool = False
+    """It came without a message: handed over, or taken by the host that called it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heir:
+    """A call of an entity that a host owns without having claimed it by a message."""
+
+    run_id: str
+    handler: str
+    claimed: Claimed
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +92,7 @@ class Applied:
     now_ms: int = 0
     out: list[Dispatch] = field(default_factory=list)
     mail: list[Mail] = field(default_factory=list)
+    heir: Heir | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +127,21 @@ class NewChild:
 
 
 @dataclass(frozen=True, slots=True)
+class NewCall:
+    """A call of an entity's method. `mode`: write or read; `caller`: the run that is to be told, '' for a client."""
+
+    id: str
+    handler: str
+    mode: str
+    queue: str
+    priority: int
+    body: bytes
+    digest: str = ""
+    run_timeout_ms: int | None = None
+    caller: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """A run as the store has it: its state, its first journal entry and (ended) its last one."""
 
@@ -119,6 +155,28 @@ class Record:
         """An integer field, None where it is not set."""
         text = self.fields.get(name)
         return int(text) if text else None
+
+
+def claim_of(parts: list[Any], *, unasked: bool = False) -> Claimed:
+    """What follows a script's word CLAIMED, or an heir's id and handler."""
+    epoch, attempt, failures, crashes, generation, seen, length, now, entries = parts
+    return Claimed(
+        epoch=epoch.decode(),
+        attempt=int(attempt),
+        failures=int(failures),
+        crashes=int(crashes),
+        generation=int(generation),
+        seen=int(seen),
+        length=int(length),
+        now_ms=int(now),
+        entries=entries,
+        unasked=unasked,
+    )
+
+
+def heir_of(parts: list[Any]) -> Heir | None:
+    """The HEIR list of a script."""
+    return Heir(parts[0].decode(), parts[1].decode(), claim_of(parts[2:], unasked=True)) if parts else None
 
 
 def dispatches(flat: list[bytes]) -> list[Dispatch]:

@@ -34,7 +34,8 @@ def script(name: str, *, posts: bool = False) -> Script:
 
 
 NAMES = (
-    "advance", "append", "cancel", "claim", "create", "deliver", "disown", "finish", "fire",
+    "advance", "answer", "append", "call", "cancel", "claim", "commit", "create", "deliver", "disown", "erase",
+    "finish", "fire",
     "heart", "mend", "park", "reap", "renew", "reopen", "requeue", "retry",
     "wake",
 )  # fmt: skip

@@ -9,7 +9,7 @@ Owners' verbs are fenced by epoch and numbered: `op` grows by one from 1 for eac
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -22,11 +22,13 @@ from agnt5.store import keys, parsing
 from agnt5.store.link import Link
 from agnt5.store.replies import (
     Applied,
+    Called,
     Claimed,
     Created,
     Dispatch,
     Fired,
     More,
+    NewCall,
     NewChild,
     NotClaimed,
 )
@@ -36,6 +38,9 @@ PAGE = 500
 """Journal entries per read: 10,000 in one LRANGE would hold the server for 29 ms."""
 
 Arg = str | bytes | int
+
+Ending = Literal["completed", "failed", "timeout", "cancelled"]
+"""How an owner ends its run; `timeout` is failed, and its children are cancelled."""
 
 
 @dataclass(slots=True)
@@ -90,6 +95,10 @@ class Store:
         """The key prefix of a run's shard."""
         return self._prefixes[shard_of(run_id, self.shards)]
 
+    def shard(self, run_id: str) -> int:
+        """The number of a run's shard."""
+        return shard_of(run_id, self.shards)
+
     def _run(self, name: str, run_id: str, *args: Arg) -> Awaitable[list[Any]]:
         return self.link.script(script(name, posts=self.posts), self.prefix(run_id), (run_id, *args))
 
@@ -117,6 +126,24 @@ class Store:
         timeout = "" if run_timeout_ms is None else run_timeout_ms
         reply = self._run("create", run_id, handler, kind, queue, priority, body, digest, timeout)
         return parsing.created(reply, run_id, handler)
+
+    def call(self, call: NewCall, *, host: str = "", nonce: str = "") -> Awaitable[Called]:
+        """Call a method of an entity, once per id. A write whose entity is busy waits in line.
+
+        With `nonce` the calling `host` becomes the owner where nothing is in the way (`heir`). A call without
+        `caller` whose id exists with another `digest` raises `DuplicateRunError`.
+        """
+        timeout = "" if call.run_timeout_ms is None else call.run_timeout_ms
+        args = (call.handler, call.mode, call.queue, call.priority, call.body, call.digest, timeout, call.caller)
+        return parsing.called(self._run("call", call.id, *args, host, nonce), call.id, call.handler)
+
+    def answer(self, run_id: str, *, generation: int, operation: str, host: str, body: bytes) -> Awaitable[Applied]:
+        """Tell a run the outcome of its call of an entity, once per `operation`; nothing where it is gone or ended."""
+        return parsing.answered(self._run("answer", run_id, generation, operation, host, body))
+
+    def erase(self, entity: str) -> Awaitable[None]:
+        """Delete an entity's state. Raises `EntityBusyError` while a call holds its lock, `EntityNotFoundError`."""
+        return parsing.erased(self._run("erase", entity), entity)
 
     def deliver(self, run_id: str, *, operation: str, body: bytes) -> Awaitable[list[Dispatch]]:
         """Append an outside event once per `operation`.
@@ -173,12 +200,25 @@ class Store:
         args += [part for cancel in batch.cancels for part in cancel]
         return parsing.applied(self._fenced("append", own, *args, self.retention_ms), own.run_id)
 
-    def finish(
-        self, own: Ownership, status: Literal["completed", "failed", "timeout", "cancelled"], payload: bytes
-    ) -> Awaitable[Applied]:
+    def finish(self, own: Ownership, status: Ending, payload: bytes) -> Awaitable[Applied]:
         """End a run with the JSON of its result, error or reason. Its timers end with it (the store knows them)."""
         reply = self._fenced("finish", own, own.host, status, payload, self.retention_ms)
         return parsing.finished(reply, own.run_id)
+
+    def commit(
+        self, own: Ownership, status: Ending, payload: bytes, *, sets: Mapping[str, bytes], deletes: Sequence[str],
+        nonce: str = "",
+    ) -> Awaitable[Applied]:  # fmt: skip
+        """End a write of an entity with the changes that it makes, and hand its lock on.
+
+        With `nonce` this host owns the next call in line from now on (`heir`); else that is queued.
+        """
+        changes: list[Arg] = [len(sets)]
+        for key, value in sets.items():
+            changes += [key, value]
+        changes += [len(deletes), *deletes]
+        reply = self._fenced("commit", own, own.host, status, payload, self.retention_ms, nonce, *changes)
+        return parsing.committed(reply, own.run_id)
 
     def retry(self, own: Ownership, *, attempt: int, error: bytes, delay_ms: int) -> Awaitable[list[Dispatch]]:
         """Record a failed attempt and give the run back until its next one is due; its timers are taken back."""

@@ -79,7 +79,7 @@ def _alive(shard: Shard, run_id: str, record: dict[str, str], hosts: set[str] | 
     for name in (f"run:{run_id}", f"log:{run_id}"):
         if name in shard.ttl:
             yield f"{name} will expire under a live run"
-    if parent is None and run_id not in shard.open:
+    if parent is None and "~@" not in run_id and run_id not in shard.open:
         yield f"{run_id} is open and not listed"
     if parent is not None and (above := shard.runs.get(parent)) is not None:
         reopened = any(b'"RunReopened"' in entry for entry in shard.keys.get(f"log:{parent}", []))  # asks again first

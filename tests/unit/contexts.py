@@ -11,14 +11,15 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from agnt5 import function, workflow
+from agnt5 import codec, function, workflow
 from agnt5.registry import isolated
 from agnt5.replay import commands as cmd
 from agnt5.replay import events as ev
 from agnt5.replay.machine import Machine
 from agnt5.replay.outcomes import Completed
-from agnt5.sdk.context import FunctionContext, WorkflowContext
+from agnt5.sdk.context import EntityContext, FunctionContext, WorkflowContext
 from agnt5.sdk.port import RunInfo
+from agnt5.sdk.state import StateBuffer
 
 T0 = 1_790_000_000_000
 ERROR = {"type": "ValueError", "message": "no", "traceback": "", "where": "svc.h"}
@@ -81,10 +82,15 @@ class Recorder:
     replaying: bool = False
     asked: list[tuple[Any, ...]] = field(default_factory=list)
     waits: list[Ref] = field(default_factory=list)
+    state: StateBuffer | None = None
 
     def start_task(self, handler, input, *, key=None, options=None):  # noqa: A002
         self.asked.append(("task", handler, input, key))
         return Ref(len(self.asked), f"r~{key or len(self.asked)}", asyncio.get_running_loop().create_future())
+
+    def call_entity(self, handler, entity, input, *, options=None):  # noqa: A002
+        self.asked.append(("call", handler, entity, input))
+        return Ref(len(self.asked), f"{entity}~@{len(self.asked)}", asyncio.get_running_loop().create_future())
 
     def cancel_task(self, ref):
         self.asked.append(("cancel", ref.seq))
@@ -142,3 +148,22 @@ def function_ctx(**info: Any) -> tuple[FunctionContext, Recorder]:
     port = Recorder()
     info = {"run_id": "r~3", "handler": "shop.price", "kind": "function"} | info
     return FunctionContext(RunInfo(**info), port), port
+
+
+def buffer(committed: dict[str, Any] | None = None, **options: Any) -> StateBuffer:
+    """A state of the entity Counter/c-1; `committed` as Python values."""
+    data = {key: codec.dumps(value, what=key) for key, value in (committed or {}).items()}
+    usual = {"writable": True, "model": None, "limit": 1000, "total_limit": 10_000, "what": "Counter/c-1"}
+    return StateBuffer(data, **usual | options)
+
+
+def entity_ctx(committed: dict[str, Any] | None = None, **options: Any) -> tuple[EntityContext, Recorder]:
+    port = Recorder(state=buffer(committed, **options))
+    info = RunInfo(run_id="Counter/c-1~@7", handler="Counter.add", kind="entity", object_id="c-1", method_name="add")
+    return EntityContext(info, port), port
+
+
+def workflow_ctx() -> tuple[WorkflowContext, Recorder]:
+    """A workflow's context on the recording port."""
+    port = Recorder()
+    return WorkflowContext(RunInfo(run_id="order-17", handler="shop.flow", kind="workflow"), port), port

@@ -1,7 +1,7 @@
 #!lua
 -- Make a run's index entries agree with its record, and queue it if nothing else would bring it on. For a doctor.
 -- Safe on a sound run: at worst it is looked at once more than needed.
--- Uses: core ends
+-- Uses: core claims locks ends
 -- ARGV: id entry member retention
 -- entry: an index, named without the prefix, that holds `member` on behalf of this run; '' for none. It is struck off
 -- if the record does not agree. Of `kids:<parent>` the parent is told or woken.
@@ -10,16 +10,24 @@ local id, entry_key, member, retention = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local r = load(id)
 local sort, rest = string.match(entry_key, '^(%a+):?(.*)$')
 local live = r and not ENDED[r.status]
+local e = entity_of(id)
+local place = e and redis.call('HGET', P .. 'run:' .. id, 'lock')
 
 if sort == 'owned' and not (live and r.host == rest) then
   redis.call('SREM', P .. entry_key, member)
 elseif sort == 'queued' and not (live and r.status == 'queued' and rest == r.queue .. ':' .. r.priority) then
   redis.call('ZREM', P .. entry_key, member)
 elseif sort == 'open' and not (live and not r.parent) or sort == 'ended' and (live or not r)
+  or sort == 'answers' and not (r and not live)
   or sort == 'timers' and not (live and (string.sub(member, 1, 1) ~= 'r' or r.retry)) then
   redis.call('ZREM', P .. entry_key, member)
 elseif sort == 'refused' and not (live and r.trouble) then
   redis.call('SREM', P .. entry_key, member)
+elseif sort == 'lock' and member ~= '' and redis.call('HGET', P .. entry_key, 'run') == member
+  and not (live and place == 'held') then
+  pass_on(rest)
+elseif sort == 'line' and not (live and place == 'line') then
+  redis.call('LREM', P .. entry_key, 0, member)
 elseif sort == 'kids' and not live then
   local p, seq = load(rest), redis.call('HGET', P .. entry_key, member)
   redis.call('HDEL', P .. entry_key, member)
@@ -44,16 +52,18 @@ if not live then
   redis.call('ZREM', P .. 'open', id)
   unset_timers(id)
   local ended = redis.call('HGET', key, 'ended')
-  if not r.parent then redis.call('ZADD', P .. 'ended', 'NX', ended or NOW_S, id) end
+  if redis.call('HEXISTS', key, 'caller') == 1 then redis.call('ZADD', P .. 'answers', 'NX', ended or NOW_S, id) end
+  if not (r.parent or e) then redis.call('ZADD', P .. 'ended', 'NX', ended or NOW_S, id) end
   return { 'OK', OUT }
 end
 
 for _, k in ipairs({ 'run:', 'log:', 'ops:' }) do redis.call('PERSIST', P .. k .. id) end
-if not r.parent then redis.call('ZADD', P .. 'open', 'NX', redis.call('HGET', key, 'created'), id) end
+if not (r.parent or e) then redis.call('ZADD', P .. 'open', 'NX', redis.call('HGET', key, 'created'), id) end
 if r.deadline and tonumber(r.deadline) > NOW then
   redis.call('ZADD', P .. 'timers', 'NX', r.deadline, 'd|' .. id)
   nudge('d|' .. id)
 end
+if place and stands(e, id, place) then return { 'OK', OUT } end
 if r.host and r.host ~= '' then
   redis.call('SADD', P .. 'owned:' .. r.host, id)
 elseif r.status == 'waiting' and r.retry then

@@ -2,11 +2,12 @@
 -- Open a failed root run again: its recorded failures count as not recorded.
 -- Uses: core
 -- ARGV: id
--- Replies: OK out | GONE | NOT_FAILED status | CHILD parent
+-- Replies: OK out | GONE | NOT_FAILED status | CHILD parent | CALL
 local id = ARGV[1]
 local r = load(id)
 if not r then return { 'GONE' } end
 if r.parent then return { 'CHILD', r.parent } end
+if string.find(id, '~@', 1, true) then return { 'CALL' } end
 if r.status == 'queued' and string.match(redis.call('LINDEX', P .. 'log:' .. id, -1), '^{"at":%d+,"e":"RunReopened"}$')
 then
   return { 'OK', OUT } -- this very request was applied before

@@ -39,11 +39,12 @@ local function send(id, r)
   end
   local priority = tonumber(r.priority)
   local step = priority >= 9 and 9 or priority >= 6 and 6 or priority >= 3 and 3 or 0
-  local parent = string.match(id, '^(.*)~')
+  local parent = string.match(id, '^(.*)~[^@]') -- what an entity is called by is not in its calls' ids
   redis.call('LPUSH', step == 0 and r.queue or r.queue .. '\6\22' .. step,
     '{"body":"W1tdLCB7fSwgeyJjYWxsYmFja3MiOiBudWxsLCAiZXJyYmFja3MiOiBudWxsLCAiY2hhaW4iOiBudWxsLCAiY2hvcmQiOiBudWxsfV0="'
     .. ',"content-encoding":"utf-8","content-type":"application/json","headers":{"lang":"py","task":"' .. r.handler
-    .. '","id":"' .. id .. '","root_id":"' .. string.match(id, '^[^~]*') .. '","parent_id":'
+    .. '","id":"' .. id .. '","root_id":"' .. (string.match(id, '^[^~]*~@[^~]*') or string.match(id, '^[^~]*'))
+    .. '","parent_id":'
     .. (parent and '"' .. parent .. '"' or 'null') .. ',"group":null,"group_index":null,"shadow":null,"eta":null,'
     .. '"expires":null,"retries":0,"timelimit":[null,null],"argsrepr":"()","kwargsrepr":"{}","origin":"agnt5",'
     .. '"ignore_result":true,"replaced_task_nesting":0,"stamped_headers":null,"stamps":{},"agnt5":1},"properties":{'

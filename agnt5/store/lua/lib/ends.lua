@@ -23,9 +23,11 @@ local ENDINGS = {
 local function end_run(id, r, status, payload, retention)
   local form, cancels = ENDINGS[status], status == 'cancelled' or status == 'timeout'
   if status == 'timeout' then status = 'failed' end
-  local last, told = entry(form[1] .. payload .. '}'), ''
+  local last, told, e = entry(form[1] .. payload .. '}'), '', entity_of(id)
   redis.call('RPUSH', P .. 'log:' .. id, last)
-  if not r.parent then
+  if e then
+    end_call(e, id)
+  elseif not r.parent then
     redis.call('ZREM', P .. 'open', id)
     redis.call('ZADD', P .. 'ended', NOW_S, id)
   elseif redis.call('HDEL', P .. 'kids:' .. r.parent, id) == 1 then

@@ -1,0 +1,89 @@
+"""A call of an entity in memory: a function with the entity's state. What it sets is written with its end, or not."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Coroutine
+from dataclasses import replace
+from typing import Any
+
+from agnt5.contracts.errors import Agnt5Error
+from agnt5.contracts.ids import entity_of
+from agnt5.replay.events import Event, RunStarted
+from agnt5.runtime.calls import answer_body, tell_caller
+from agnt5.runtime.children import CALL_OPTION
+from agnt5.runtime.function_run import LiveFunction
+from agnt5.sdk.context import EntityContext, FunctionContext
+from agnt5.sdk.port import RunInfo
+from agnt5.sdk.state import StateBuffer
+from agnt5.store.replies import Applied
+from agnt5.store.store import Ending
+
+
+class LiveEntity(LiveFunction):
+    """A claimed call. A write holds the entity's lock from before its claim until its end."""
+
+    committed: dict[str, bytes]
+
+    def start(self, events: list[Event]) -> Coroutine[Any, Any, None]:
+        entity = entity_of(self.run_id)
+        assert entity is not None
+        self.entity = entity
+        self._nonce = ""
+        self._changes: tuple[dict[str, bytes], list[str]] = ({}, [])
+        settings = self.host.settings
+        self.state = StateBuffer(
+            self.committed,
+            writable=self._writes,
+            model=self.handler.state_model,
+            limit=settings.payload_limit,
+            total_limit=settings.state_limit,
+            what=f"entity {entity}",
+        )
+        return super().start(events)
+
+    @property
+    def _writes(self) -> bool:
+        return self.handler.mode == "write"
+
+    def info(self, started: RunStarted) -> RunInfo:
+        key = self.entity.partition("/")[2]
+        return replace(super().info(started), object_id=key, method_name=self.handler.name)
+
+    def context(self) -> FunctionContext:
+        return EntityContext(self.info(self.started), self)
+
+    def holds(self, started: RunStarted) -> list[str]:
+        return [*started.holds, self.entity] if self._writes else started.holds
+
+    # ---- its end
+
+    async def complete(self, value: Any) -> None:
+        """End as completed, with all that was set; state that does not fit or is too large fails the call."""
+        try:
+            self._changes = self.state.changes()
+        except Agnt5Error as error:
+            await self.fail(error)
+            return
+        await super().complete(value)
+
+    def write_end(self, status: Ending, payload: bytes) -> Awaitable[Applied]:
+        if not self._writes:
+            return super().write_end(status, payload)
+        sets, deletes = self._changes if status == "completed" else ({}, [])
+        if status != "completed":
+            self._changes = ({}, [])
+        return self.host.store.commit(
+            self.own, status, payload, sets=sets, deletes=deletes, nonce=self.host.calls.nonce()
+        )
+
+    def after_end(self, applied: Applied, status: Ending, payload: bytes) -> None:
+        if applied.heir is not None:
+            sets, deletes = self._changes
+            state = {key: value for key, value in {**self.committed, **sets}.items() if key not in deletes}
+            self.host.adopt(applied.heir, state)
+        if self.started.parent is not None and CALL_OPTION in self.started.options:
+            seq, _ = self.started.options[CALL_OPTION]
+            self.host.spawn(self._answer(answer_body(seq, status, payload)))
+
+    async def _answer(self, body: bytes) -> None:
+        self.host.sent(await tell_caller(self.host.store, self.run_id, self.started, body, host=self.host.name))

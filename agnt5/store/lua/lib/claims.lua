@@ -1,0 +1,29 @@
+-- How a host becomes the owner of a run.
+
+-- What taking a run needs to know of it.
+local CLAIM = { 'status', 'host', 'epoch', 'gen', 'queue', 'priority', 'queued', 'attempt', 'started', 'claims', 'seen',
+  'failures', 'crashes', 'newtry' }
+
+-- Make a host the owner; gives the epoch.
+local function take(id, r, host, nonce, kind)
+  local key, count = P .. 'run:' .. id, ms((r.claims or 0) + 1)
+  local epoch = count .. ':' .. nonce
+  redis.call('HSET', key, 'status', 'running', 'host', host, 'epoch', epoch, 'op', '0', 'kind', kind,
+    'full', '', 'more', '', 'claims', count, 'started', r.started or NOW_S)
+  redis.call('SADD', P .. 'owned:' .. host, id)
+  if r.newtry then
+    redis.call('HDEL', key, 'newtry')
+    redis.call('RPUSH', P .. 'log:' .. id, entry('{"e":"AttemptStarted","attempt":' .. r.attempt .. ',"host":"' .. host
+      .. '"}'))
+  end
+  return epoch
+end
+
+-- What the owner is told: the run, with the first `page` entries of its journal.
+local function claimed(id, r, epoch, page)
+  local log = P .. 'log:' .. id
+  local entries = redis.call('LRANGE', log, 0, page - 1)
+  local length = #entries < page and #entries or redis.call('LLEN', log)
+  return { 'CLAIMED', epoch, r.attempt, r.failures or '0', r.crashes or '0', r.gen, r.seen or '0', ms(length), NOW_S,
+    entries }
+end

@@ -1,0 +1,62 @@
+-- Entities: state in `ent:`, one lock a key in `lock:`, held by a run (not by its host), so that it outlives hosts.
+-- Writes that find it held wait in `line:`, first come, first served, without a message or a slot.
+local PAGE, RECENT = 500, 20
+local WAITER = { 'status', 'host', 'epoch', 'gen', 'queue', 'priority', 'handler', 'attempt', 'started', 'claims', 'seen',
+  'failures', 'crashes', 'newtry' }
+local TAKER, NONCE = '', '' -- the host that takes the next call itself, and the nonce of its claim
+local HEIR = {}             -- what it is told: id handler, then as `claim` answers
+
+local function entity_of(id) return string.match(id, '^([^~]*)~@[^~]*$') end
+
+-- What a host that takes over a call is told.
+local function heir(id, r, epoch)
+  local told = claimed(id, r, epoch, PAGE)
+  told[1] = r.handler
+  table.insert(told, 1, id)
+  return told
+end
+
+-- Hand a call to the calling host, or queue it.
+local function bring_on(id, r)
+  if TAKER == '' then return enqueue(id, r) end
+  HEIR = heir(id, r, take(id, r, TAKER, NONCE, 'entity'))
+end
+
+-- The lock of an entity is free: the first in line gets it.
+local function pass_on(e)
+  local lock = P .. 'lock:' .. e
+  while true do
+    local id = redis.call('LPOP', P .. 'line:' .. e)
+    local r = id and load(id, WAITER)
+    if not id then
+      redis.call('HSET', lock, 'run', '')
+      if redis.call('EXISTS', P .. 'ent:' .. e) == 0 then redis.call('DEL', lock, P .. 'recent:' .. e) end
+      return
+    elseif r and r.status == 'waiting' then
+      redis.call('HSET', lock, 'run', id)
+      redis.call('HSET', P .. 'run:' .. id, 'lock', 'held')
+      return bring_on(id, r)
+    end
+  end
+end
+
+-- For a doctor: make an entity agree with a call of it. True where the call waits in line.
+local function stands(e, id, place)
+  local free = (redis.call('HGET', P .. 'lock:' .. e, 'run') or '') == ''
+  if place == 'held' and free then redis.call('HSET', P .. 'lock:' .. e, 'run', id) end
+  if place ~= 'line' then return false end
+  if not redis.call('LPOS', P .. 'line:' .. e, id) then redis.call('RPUSH', P .. 'line:' .. e, id) end
+  if free then pass_on(e) end
+  return true
+end
+
+-- A call has ended: its caller is to be told, its lock or its place in line is given up.
+local function end_call(e, id)
+  local v = redis.call('HMGET', P .. 'run:' .. id, 'lock', 'caller')
+  if v[2] then redis.call('ZADD', P .. 'answers', NOW_S, id) end
+  if v[1] == 'line' then redis.call('LREM', P .. 'line:' .. e, 1, id) end
+  if v[1] ~= 'held' then return end
+  redis.call('LPUSH', P .. 'recent:' .. e, id)
+  redis.call('LTRIM', P .. 'recent:' .. e, 0, RECENT - 1)
+  pass_on(e)
+end
