@@ -14,6 +14,7 @@ from agnt5.web.pages import layout
 SHOWN = 20_000
 """Characters of JSON that a page shows; the rest is behind a link."""
 
+_BRIEF = 90
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 _TONES = {"": "note", "open": "running"}
 
@@ -70,6 +71,12 @@ def duration(run: RunState) -> str:
     return between(run.created_at, run.ended_at or datetime.now(UTC))
 
 
+def brief(text: str) -> str:
+    """A text on one line, cut."""
+    flat = " ".join(text[: 4 * _BRIEF].split())
+    return flat if len(flat) <= _BRIEF else flat[: _BRIEF - 3] + "..."
+
+
 def count(number: int) -> str:
     """A number with separators."""
     return f"{number:,}"
@@ -82,4 +89,5 @@ def tone(outcome: str) -> str:
 
 ALL = {
     "pretty": pretty, "ago": ago, "clock": clock, "iso": iso, "duration": duration, "count": count, "tone": tone,
+    "brief": brief,
 }  # fmt: skip

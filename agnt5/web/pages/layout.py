@@ -130,9 +130,11 @@ def _end_of(event: ev.Event) -> tuple[Outcome, str] | None:
 
 def lay_out(
     moments: Sequence[Moment], run: Child, *, begin_ms: int, end_ms: int | None, now_ms: int,
-    outcome: str = "open", children: Mapping[str, Child] | None = None,
+    outcome: str = "open", children: Mapping[str, Child] | None = None, fold: bool = True,
 ) -> Chart:  # fmt: skip
     """Place a story. `run` has the run's own attempts, `end_ms` is None while it goes on, up to `now_ms`.
+
+    `fold`: many moments share lanes by their names.
 
     The first lane is the run itself, with what happened to it as a whole; the others are in order of beginning.
     """
@@ -142,7 +144,7 @@ def lay_out(
     scale = scale_of(_edges(shown, run, known), begin_ms, until)
     draw = _Drawing(scale, until, known)
     lanes = [draw.own_lane(run, begin_ms, end_ms, outcome, [m for m in moments if m.kind in {"run", "host"}])]
-    groups = _groups(shown)
+    groups = _groups(shown) if fold else [[moment] for moment in shown]
     lanes += [draw.lane(group) for group in groups[: MOST_LANES - 1]]
     y = float(AXIS_HEIGHT)
     for lane in lanes:
@@ -179,7 +181,7 @@ def _groups(moments: Sequence[Moment]) -> list[list[Moment]]:
         return [[moment] for moment in moments]
     lanes: dict[tuple[str, str], list[Moment]] = {}
     for moment in moments:
-        lanes.setdefault((moment.kind, moment.what), []).append(moment)
+        lanes.setdefault((moment.kind, _plain(moment)), []).append(moment)
     return list(lanes.values())
 
 
@@ -206,7 +208,7 @@ class _Drawing:
         many = len(parts) > 1
         worst = next((m.outcome for key in ("failed", "open") for m in moments if m.outcome == key), first.outcome)
         lane = Lane(
-            kind=first.kind, label=first.what if len(moments) == 1 else f"{len(parts)} x {_plain(first.what)}",
+            kind=first.kind, label=first.what if len(moments) == 1 else f"{len(parts)} x {_plain(first)}",
             outcome=worst, took=_took(moments, self._until_ms), child="" if many else first.child,
         )  # fmt: skip
         rows = _packed([times_of(part) for part in parts], self._until_ms) if many else [0]
@@ -276,10 +278,14 @@ def _attempts(end: int | None, run: Child) -> Iterator[_Stretch]:
         yield one.from_ms, before, one.outcome, f"attempt {number}" + (f": {one.detail}" if one.detail else "")
 
 
-def _plain(what: str) -> str:
-    """A collapsed moment's name without its own count."""
-    count, times, name = what.partition(" x ")
-    return name if times and count.isdecimal() else what
+def _plain(moment: Moment) -> str:
+    """A moment's name without what differs from one of its sort to the next: a count, a timer's length."""
+    count, times, name = moment.what.partition(" x ")
+    if times and count.isdecimal():
+        return name
+    if moment.kind == "timer":
+        return f"timer {moment.what.partition('(')[2].rstrip(')')}".strip()
+    return moment.what
 
 
 def _took(moments: Sequence[Moment], until_ms: int) -> str:

@@ -43,6 +43,7 @@ SAID = {
     "approved": "Approved. The decision is in the run's history.",
     "rejected": "Rejected. The decision is in the run's history.",
     "voted": "Your vote was counted; more are needed.",
+    "deleted": "The entity was deleted.",
     "logged-out": "You are logged out.",
 }
 """What a page says after a form was taken, by the `said` of its address: never text of the address itself."""

@@ -10,8 +10,10 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from starlette.responses import HTMLResponse
 
+from agnt5.web.access import identity
+from agnt5.web.identity import Identity
 from agnt5.web.pages.pages import HEADERS, Pages
-from agnt5.web.problems import MEDIA_TYPE, respond
+from agnt5.web.problems import MEDIA_TYPE, Problem, respond
 from agnt5.web.routing import route_class
 from agnt5.web.wiring import Web
 
@@ -42,7 +44,7 @@ def page_route_class(web: Web) -> type[APIRoute]:
                 response = await inner(request)
                 for name, value in HEADERS.items():
                     response.headers.setdefault(name, value)
-                return as_page(request, response) if _is_problem(response) else response
+                return await as_page(request, response) if _is_problem(response) else response
 
             return handle
 
@@ -56,10 +58,10 @@ async def unknown_page(request: Request, error: Exception) -> Response:
     path = request.scope["path"]
     if path.startswith(f"{pages.base(request)}/api/") or "text/html" not in request.headers.get("accept", ""):
         return response
-    return as_page(request, response)
+    return await as_page(request, response)
 
 
-def as_page(request: Request, response: Response) -> Response:
+async def as_page(request: Request, response: Response) -> Response:
     """A problem for people."""
     pages: Pages = request.app.state.agnt5_pages
     problem = json.loads(bytes(response.body))
@@ -73,13 +75,21 @@ def as_page(request: Request, response: Response) -> Response:
     if problem["type"].endswith((":no-tokens", ":form-token", ":cross-site")):
         advice = ""
     page = pages.show(
-        request, "problem.html", who=None, status=status, title=problem["title"], detail=problem["detail"],
-        advice=advice, number=status,
+        request, "problem.html", who=await _who(request), status=status, title=problem["title"],
+        detail=problem["detail"], advice=advice, number=status,
     )  # fmt: skip
     for name in ("retry-after", "x-request-id"):
         if value := response.headers.get(name):
             page.headers[name] = value
     return page
+
+
+async def _who(request: Request) -> Identity | None:
+    """Who sees the page, for its frame; nobody where that itself is what failed."""
+    try:
+        return await identity(request, None)
+    except Problem:
+        return None
 
 
 def _is_problem(response: Response) -> bool:

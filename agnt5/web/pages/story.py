@@ -15,7 +15,7 @@ from agnt5.client.timeline import brief, collapse, timeline
 from agnt5.contracts.clock import at_ms, now_ms
 from agnt5.contracts.runs import RunStatus
 from agnt5.replay import events as ev
-from agnt5.web.pages.layout import Chart, Child, clock, lay_out, tries_of
+from agnt5.web.pages.layout import FOLD, Chart, Child, clock, lay_out, tries_of
 
 MOST_CHILDREN = 2000
 """Children whose states are read for a page."""
@@ -50,6 +50,7 @@ class Story:
     first: ev.RunStarted | None
     chart: Chart
     children: list[RunState]
+    foldable: bool
     length: int
     entries: list[Entry]
     journal_page: int
@@ -70,9 +71,10 @@ async def story_of(client: AsyncClient, run_id: str, *, journal_page: int | None
     known |= {child.id: one for child, one in zip(retried, seen, strict=False)}
     pages = max(1, -(-len(events) // ENTRIES))
     page = pages if journal_page is None else max(1, min(journal_page, pages))
+    chart, foldable = _chart(run, events, children, known, every=every)
     first = events[0] if events and isinstance(events[0], ev.RunStarted) else None
     return Story(
-        run=run, first=first, chart=_chart(run, events, children, known, every=every), children=children,
+        run=run, first=first, chart=chart, children=children, foldable=foldable,
         length=len(events), entries=entries_of(events, (page - 1) * ENTRIES), journal_page=page, journal_pages=pages,
     )  # fmt: skip
 
@@ -92,7 +94,8 @@ async def _seen(client: AsyncClient, child: RunState) -> Child:
 
 def _chart(
     run: RunState, events: Sequence[ev.Event], children: Sequence[RunState], known: dict[str, Child], *, every: bool
-) -> Chart:
+) -> tuple[Chart, bool]:
+    """The drawing, and whether it has fewer lanes than moments, or could have."""
     moments = timeline(events, {child.id: child.status.value for child in children})
     begin = events[0].at if events else _ms(run.created_at) or 0
     started = _ms(run.started_at)
@@ -100,10 +103,12 @@ def _chart(
     own = Child(started, tuple(tries_of(events, started)))
     outcome = _OUTCOMES.get(run.status, "open")
     ended = _ms(run.ended_at)
-    return lay_out(
-        moments if every else collapse(moments), own, begin_ms=begin, end_ms=ended, outcome=outcome, children=known,
-        now_ms=max([now_ms(), *(event.at for event in events[-1:])]),
+    folded = collapse(moments)
+    chart = lay_out(
+        moments if every else folded, own, fold=not every, begin_ms=begin, end_ms=ended, outcome=outcome,
+        children=known, now_ms=max([now_ms(), *(event.at for event in events[-1:])]),
     )  # fmt: skip
+    return chart, len(folded) < len(moments) or len(moments) >= FOLD
 
 
 def _ms(moment: datetime | None) -> int | None:
