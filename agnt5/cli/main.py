@@ -35,6 +35,8 @@ app = typer.Typer(
 )
 runs = typer.Typer(help="List, show, retry and cancel runs.", no_args_is_help=True, context_settings=_HELP)
 app.add_typer(runs, name="runs")
+tokens = typer.Typer(help="Make tokens for the HTTP API.", no_args_is_help=True, context_settings=_HELP)
+app.add_typer(tokens, name="tokens")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="A run id.", show_default=False)]
@@ -185,6 +187,37 @@ def demo(
     from agnt5.cli.demo import Plan, run_demo  # noqa: PLC0415
 
     raise typer.Exit(run_demo(Plan(folder=folder, report=report, limit=limit, pace_s=pace)))
+
+
+@app.command()
+def web(
+    ctx: typer.Context,
+    host: Annotated[str, typer.Option(help="Address to listen on; others than loopback need tokens.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8080,
+    redis: Annotated[str | None, typer.Option(help="Where runs live; as --redis-url.", show_default=False)] = None,
+    tokens: Annotated[
+        Path | None, typer.Option(help="JSON file of tokens; default: AGNT5_API_TOKENS.", show_default=False)
+    ] = None,
+    pages: Annotated[bool, typer.Option(help="Serve the pages too.")] = True,
+) -> None:
+    """Serve the HTTP API and the pages until Ctrl-C."""
+    from agnt5.cli.web import serve  # noqa: PLC0415
+
+    serve(redis or ctx.obj, host=host, port=port, tokens=tokens, pages=pages)
+
+
+@tokens.command("new")
+def tokens_new(
+    name: Annotated[str, typer.Argument(help="Who it is for: a person or a program.", show_default=False)],
+    role: Annotated[list[str] | None, typer.Option(help="A role for approvals; may be repeated.")] = None,
+    scope: Annotated[
+        list[str] | None, typer.Option(help="read, start, signal, decide or admin; may be repeated. Default: read.")
+    ] = None,
+) -> None:
+    """Print a new token, once, and the entry with its hash for the file of tokens."""
+    from agnt5.cli.web import new_token  # noqa: PLC0415
+
+    new_token(name, roles=role or [], scopes=scope or ["read"])
 
 
 @app.command()

@@ -63,10 +63,14 @@ class Followed:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some of a journal. `next` is where the following entry stands or will stand; `ended`: none will follow."""
+    """Some of a journal. `next` is where the following entry stands or will stand.
+
+    `more`: more may be there already; `ended`: none will follow.
+    """
 
     found: list[Followed]
     next: Place
+    more: bool = False
     ended: bool = False
 
 
@@ -97,8 +101,8 @@ async def read_page(store: Store, run_id: str, start: Place | None, limit: int =
         if place.generation > now or place.position > length:
             place, entries = Place(now, length), []
         found = _placed(place, entries)
-        ended = RunStatus(status.decode()).ended and len(found) < limit
-        return Page(found, place.on(len(found)), ended=ended)
+        more = len(found) == limit
+        return Page(found, place.on(len(found)), more=more, ended=RunStatus(status.decode()).ended and not more)
 
 
 async def _old_page(store: Store, run_id: str, place: Place, limit: int) -> Page:
@@ -106,7 +110,7 @@ async def _old_page(store: Store, run_id: str, place: Place, limit: int) -> Page
     entries = await store.link.call("LRANGE", key, place.position, place.position + limit - 1)
     found = _placed(place, entries)
     following = place.on(len(found)) if len(found) == limit else Place(place.generation + 1, 0)
-    return Page(found, following)
+    return Page(found, following, more=True)
 
 
 def _placed(place: Place, entries: list[bytes]) -> list[Followed]:

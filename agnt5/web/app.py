@@ -16,6 +16,8 @@ from starlette.exceptions import HTTPException
 from agnt5.client import AsyncClient
 from agnt5.contracts.errors import ConfigurationError
 from agnt5.web import tokens as tokens_of
+from agnt5.web.accesslog import mask_access_log
+from agnt5.web.api import add_routes
 from agnt5.web.problems import respond
 from agnt5.web.routing import route_class
 from agnt5.web.wiring import ALLOWED_HEADERS, Authenticate, Web, checked_headers
@@ -92,6 +94,7 @@ def _wire(
         raise ConfigurationError(f"create_api: a client has settings of its own; leave out {', '.join(settings)}")
     if prefix and (not prefix.startswith("/") or prefix.endswith("/")):
         raise ConfigurationError(f"create_api: a prefix like '/agnt5' is needed, found {prefix!r}")
+    mask_access_log()
     make = partial(AsyncClient, **settings)
     return Web(
         settings=(client or make()).settings,
@@ -106,7 +109,9 @@ def _wire(
 
 
 def _router(web: Web) -> APIRouter:
-    return APIRouter(prefix=API, route_class=route_class(web))
+    router = APIRouter(prefix=API, route_class=route_class(web))
+    add_routes(router)
+    return router
 
 
 def _closing(web: Web) -> Any:

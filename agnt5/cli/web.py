@@ -1,0 +1,84 @@
+"""`agnt5 web` and `agnt5 tokens`: the HTTP API as a process, and who may use it."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from agnt5.cli.output import as_json, err, line, styled
+from agnt5.cli.place import chosen_url
+from agnt5.contracts.errors import ConfigurationError
+
+GRACE_S = 5
+"""How long open requests may take to end at shutdown."""
+
+BACKLOG = 512
+
+
+def serve(url: str | None, *, host: str, port: int, tokens: Path | None, pages: bool) -> None:
+    """Serve the API (and the pages) until Ctrl-C or SIGTERM."""
+    try:
+        import uvicorn  # noqa: PLC0415
+
+        from agnt5.web import create_api  # noqa: PLC0415
+    except ImportError as error:
+        raise ConfigurationError(f"{error.name} is not installed; pip install 'agnt5-celery[web]'") from None
+    chosen = chosen_url(url)
+    given: dict[str, Any] = {} if chosen is None else {"redis_url": chosen}
+    api = create_api(tokens=tokens, pages=pages, **given)
+    if api.state.agnt5.open and not _is_loopback(host):
+        raise ConfigurationError(
+            f"--host {host} can be reached from other machines and no tokens are set: anybody could start runs;"
+            " make tokens with `agnt5 tokens new` and name their file by --tokens or AGNT5_API_TOKENS"
+        )
+    listener = _listen(host, port)
+    shown = f"[{host}]" if ":" in host else host
+    line(f"agnt5 web: http://{shown}:{listener.getsockname()[1]}")
+    sys.stdout.flush()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    config = uvicorn.Config(
+        api,
+        log_config=None,
+        proxy_headers=False,  # who speaks through a proxy is not of this machine
+        server_header=False,
+        ws="none",
+        timeout_graceful_shutdown=GRACE_S,
+    )
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def new_token(name: str, *, roles: Sequence[str], scopes: Sequence[str]) -> None:
+    """Print a fresh token, once, and its entry for the file of tokens."""
+    try:
+        from agnt5.web import tokens  # noqa: PLC0415
+    except ImportError as error:
+        raise ConfigurationError(f"{error.name} is not installed; pip install 'agnt5-celery[web]'") from None
+    secret, token = tokens.new_token(name, roles, scopes)
+    err().print(styled("The token, shown this once:", "note"))
+    line(secret)
+    err().print(styled("Its entry for the list in the file that AGNT5_API_TOKENS names:", "note"))
+    line(as_json(tokens.entry_of(token), indent=None))
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot listen on {host}:{port} ({error.strerror or error}); choose another --port"
+        ) from None
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,13 @@
+"""The routes of the HTTP API, a module for each sort of thing."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from agnt5.web.api import approvals, changes, entities, fleet, runs, stories
+
+
+def add_routes(api: APIRouter) -> None:
+    """Add all routes. What is more specific comes first: ids may hold slashes."""
+    for module in (stories, changes, approvals, runs, entities, fleet):
+        module.add_routes(api)

@@ -1,0 +1,119 @@
+"""What happened in a run: its journal in pages, as a story, and as a stream of Server-Sent Events."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Response
+from sse_starlette import EventSourceResponse, ServerSentEvent
+
+from agnt5 import codec
+from agnt5.client import AsyncClient
+from agnt5.client.follow import Followed
+from agnt5.client.timeline import collapse, timeline
+from agnt5.contracts.clock import at_ms
+from agnt5.contracts.errors import Agnt5Error
+from agnt5.replay import events as ev
+from agnt5.web.access import Reader
+from agnt5.web.api import models
+from agnt5.web.api.common import Limit, RunId, TheWeb, problems
+
+PING_S = 15
+SEND_TIMEOUT_S = 30.0
+"""A client that takes nothing for so long is given up."""
+
+RETRY_MS = 1000
+"""How long a browser waits before it connects again."""
+
+CHILDREN_LIMIT = 200
+"""Open children whose status is looked up for a timeline."""
+
+After = Annotated[
+    str | None, Query(description="Place of the last event that is known, as `0.17`.", max_length=40, examples=["0.17"])
+]
+
+
+def add_routes(api: APIRouter) -> None:
+    """Three ways to read a journal."""
+    add = api.add_api_route
+    add(
+        "/runs/{run_id:path}/history", read_history, methods=["GET"], tags=["runs"], summary="Read a journal",
+        response_model=models.History, responses=problems(404),
+    )  # fmt: skip
+    add(
+        "/runs/{run_id:path}/timeline", read_timeline, methods=["GET"], tags=["runs"], summary="Read a run's story",
+        response_model=models.Timeline, responses=problems(404),
+    )  # fmt: skip
+    add(
+        "/runs/{run_id:path}/events", stream_events, methods=["GET"], tags=["runs"], summary="Follow a run",
+        response_class=EventSourceResponse, responses={
+            200: {"description": "Server-Sent Events.", "content": {"text/event-stream": {"schema": {}}}},
+            204: {"description": "The run has ended, and all of it is known: do not connect again."},
+            **problems(404),
+        },
+    )  # fmt: skip
+
+
+async def read_history(
+    run_id: RunId, _: Reader, web: TheWeb, after: After = None, limit: Limit = 100
+) -> models.History:
+    """A run's journal, oldest first. Without `after` it begins with the current generation."""
+    page = await web.client.history_page(run_id, after=after, limit=limit)
+    last = str(page.found[-1].place) if page.found else after
+    return models.History(events=[told(one) for one in page.found], last=last, more=page.more)
+
+
+async def read_timeline(
+    run_id: RunId, _: Reader, web: TheWeb,
+    fold: Annotated[bool, Query(description="Tell many like tasks in one line.")] = False,
+) -> dict[str, Any]:  # fmt: skip
+    """What happened when, and how long it took, in the run's current generation."""
+    events = await web.client.history(run_id)
+    answered = {event.seq for event in events if isinstance(event, ev.TaskCompleted | ev.TaskFailed)}
+    open_ids = [e.id for e in events if isinstance(e, ev.TaskScheduled) and e.seq not in answered]
+    children = await web.client.states(open_ids[:CHILDREN_LIMIT])
+    moments = timeline(events, {child.id: child.status.value for child in children})
+    return {"moments": collapse(moments) if fold else moments}
+
+
+async def stream_events(
+    run_id: RunId, _: Reader, web: TheWeb, after: After = None,
+    last_event_id: Annotated[str | None, Header(description="As `after`; browsers send it.", max_length=40)] = None,
+) -> Response:  # fmt: skip
+    """Each journal event as it comes: `event` is its type, `id` its place, `data` the event as JSON.
+
+    `event: end` says that the run has ended, and how. Goes on after a lost connection where `Last-Event-ID` says.
+    """
+    start = last_event_id or after
+    page = await web.client.history_page(run_id, after=start, limit=1)
+    if page.ended and not page.found and last_event_id:
+        return Response(status_code=204)
+    return EventSourceResponse(
+        _stream(web.client, run_id, start),
+        ping=PING_S,
+        ping_message_factory=lambda: ServerSentEvent(comment="still here"),
+        send_timeout=SEND_TIMEOUT_S,
+    )
+
+
+async def _stream(client: AsyncClient, run_id: str, start: str | None) -> AsyncGenerator[ServerSentEvent]:
+    yield ServerSentEvent(comment=f"following {json.dumps(run_id)}", retry=RETRY_MS)
+    try:
+        async with aclosing(client.follow(run_id, after=start)) as events:
+            async for one in events:
+                event = told(one)
+                yield ServerSentEvent(event.model_dump_json(), event=event.type, id=event.place)
+        state = await client.state(run_id)
+    except Agnt5Error:
+        return  # the client connects again, and is told by a problem what is wrong
+    yield ServerSentEvent(json.dumps({"id": run_id, "status": state.status}), event="end")
+
+
+def told(one: Followed) -> models.JournalEvent:
+    """A journal entry in the API's form. One that a newer release wrote is told as well."""
+    data = codec.loads(one.entry)
+    kind, at = data.pop("e"), data.pop("at")
+    return models.JournalEvent(place=str(one.place), type=kind, at=at_ms(at), data=data)

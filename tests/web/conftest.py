@@ -1,0 +1,33 @@
+"""One worker, one beat and one API for all tests of a process; what they leave behind has ids of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from support.cluster import Cluster, cluster_of, pytest_runtest_makereport
+from web_kit import FOLDER, Api, people
+
+__all__ = ["pytest_runtest_makereport"]
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A worker with the handlers of web_shop.py."""
+    with cluster_of("web_shop", paths=[FOLDER]) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def api(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """The API with tokens."""
+    path, secrets = people(tmp_path_factory.mktemp("tokens"))
+    with Api(cluster.server.url, tokens=path, secrets=secrets) as api:
+        yield api
+
+
+@pytest.fixture
+def ann(api: Api):
+    """Somebody who may read, start, signal and decide, and has the role ops."""
+    with api.client("ann") as client:
+        yield client

@@ -1,0 +1,124 @@
+"""The API as a process of its own on a free port, and those who use it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import quote
+
+import httpx
+from support.cluster import ROOT, TESTS
+from support.waiting import until_sync
+
+from agnt5.web.tokens import entry_of, new_token
+
+FOLDER = Path(__file__).parent
+START_S = 30.0
+PEOPLE = {
+    "root": ((), ("admin",)),
+    "ann": (("ops",), ("read", "start", "signal", "decide")),
+    "bob": (("legal",), ("read", "start", "signal", "decide")),
+    "reader": ((), ("read",)),
+    "starter": ((), ("start",)),
+    "signaller": ((), ("signal",)),
+    "decider": (("ops",), ("decide",)),
+    "nobody": ((), ()),
+}
+"""Name -> roles and scopes."""
+
+
+def people(folder: Path) -> tuple[Path, dict[str, str]]:
+    """A file of tokens for all people, and their tokens."""
+    made = {name: new_token(name, roles, scopes) for name, (roles, scopes) in PEOPLE.items()}
+    path = folder / "tokens.json"
+    path.write_text(json.dumps([entry_of(token) for _, token in made.values()]))
+    return path, {name: secret for name, (secret, _) in made.items()}
+
+
+class Api:
+    """`agnt5 web`, or another command that prints its address."""
+
+    def __init__(
+        self, redis_url: str, *, tokens: Path | None = None, secrets: Mapping[str, str] | None = None,
+        options: Iterable[str] = (), command: Iterable[str] | None = None, env: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
+        self.secrets = dict(secrets or {})
+        self.lines: list[str] = []
+        self._command = list(
+            command or [sys.executable, "-m", "agnt5.cli", "web", "--port", "0", "--no-pages", *options]
+        )
+        if tokens is not None:
+            self._command += ["--tokens", str(tokens)]
+        self._env = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("AGNT5_")},
+            "AGNT5_REDIS_URL": redis_url,
+            "PYTHONPATH": os.pathsep.join(map(str, (FOLDER, TESTS, ROOT))),
+            "PYTHONUNBUFFERED": "1",
+            **(env or {}),
+        }
+        self.url = ""
+
+    def __enter__(self) -> Self:
+        self.process = subprocess.Popen(
+            self._command, env=self._env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=FOLDER
+        )
+        threading.Thread(target=self._read, daemon=True).start()
+        self.url = until_sync(self._address, START_S, "the API tells its address")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def _read(self) -> None:
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip("\n"))
+
+    def _address(self) -> str | None:
+        assert self.process.poll() is None, self.output()
+        found = re.search(r"http://(127\.0\.0\.1|localhost):\d+", self.output())
+        return found and found.group()
+
+    def output(self) -> str:
+        """All that it has written."""
+        return "\n".join(list(self.lines))
+
+    def end(self) -> int:
+        """SIGTERM, and its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(20)
+
+    def client(self, name: str | None = None, **options: Any) -> httpx.Client:
+        """A client of one of the people; without a name, of nobody."""
+        headers = {"Authorization": f"Bearer {self.secrets[name]}"} if name else {}
+        return httpx.Client(
+            base_url=f"{self.url}/api/v1", headers={**headers, **options.pop("headers", {})}, timeout=20
+        )
+
+
+def problem(response: httpx.Response, status: int, kind: str = "") -> dict[str, Any]:
+    """The problem that a response is."""
+    assert response.status_code == status, (response.status_code, response.text)
+    assert response.headers["content-type"] == "application/problem+json"
+    body = response.json()
+    assert body["status"] == status
+    assert body["type"].startswith("urn:agnt5:problem:")
+    assert body["instance"].startswith("urn:agnt5:request:")
+    if kind:
+        assert body["type"] == f"urn:agnt5:problem:{kind}"
+    return body
+
+
+def ended(client: httpx.Client, run_id: str) -> dict[str, Any]:
+    """A run's outcome, once it has one."""
+    response = client.get(f"/runs/{quote(run_id, safe='')}/result", params={"wait_s": 20})
+    assert response.status_code == 200, response.text
+    return response.json()

@@ -1,0 +1,45 @@
+"""Handlers that the API's tests start."""
+
+import asyncio
+
+from support.cluster import noted
+
+from agnt5 import Context, function, workflow
+
+
+@function
+async def add(ctx: Context, a: int, b: int = 1) -> int:
+    return a + b
+
+
+@function
+async def headers(ctx: Context) -> dict:
+    return dict(ctx.headers())
+
+
+@function(retries=1)
+async def broken(ctx: Context, until: str = "never") -> str:
+    if not noted(until):
+        raise ValueError("this is broken")
+    return "mended"
+
+
+@function
+async def slow(ctx: Context, seconds: float) -> str:
+    await asyncio.sleep(seconds)
+    return "slept"
+
+
+@workflow
+async def trip(ctx: Context, to: str) -> dict:
+    total = await ctx.task(add, a=1, b=2)
+    word = await ctx.signal("go", timeout_ms=600_000)
+    return {"to": to, "total": total, "word": word}
+
+
+@workflow
+async def rounds(ctx: Context, left: int) -> str:
+    await ctx.signal("next", timeout_ms=600_000)
+    if left:
+        ctx.continue_as_new({"left": left - 1})
+    return "done"
