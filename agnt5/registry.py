@@ -199,9 +199,10 @@ class Registry:
         """
         known = self._handlers.get(handler.address)
         if known is not None and not _same_function(known.fn, handler.fn):
+            other = "name=" if handler.kind is Kind.ENTITY else "name= or service="
             raise ConfigurationError(
                 f"handler {handler.address!r} is defined twice: {known.place} and {handler.place}; "
-                "give one of them another name= or service="
+                f"give one of them another {other}"
             )
         self._handlers[handler.address] = handler
         return handler

@@ -10,11 +10,11 @@ from typing import Any, Literal, get_args
 
 from agnt5.contracts import errors
 from agnt5.contracts.clock import to_ms
-from agnt5.contracts.errors import InvalidInputError, NonRetryableError, RunFailedError
+from agnt5.contracts.errors import InvalidInputError, NonRetryableError, RunFailedError, WrongContextError
 
 Growth = Literal["exponential", "linear", "constant"]
 
-_NEVER = (NonRetryableError, InvalidInputError)
+_NEVER = (NonRetryableError, InvalidInputError, WrongContextError)
 _NEVER_NAMES = frozenset(
     name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, _NEVER)
 )

@@ -13,8 +13,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from agnt5 import codec
-from agnt5.client import entities
-from agnt5.client.announced import check_announced
+from agnt5.client import entities as stored
+from agnt5.client.announced import bind_announced, check_announced
+from agnt5.client.entities import EntityCaller, EntityState
 from agnt5.client.fleet import Fleet, read_fleet
 from agnt5.client.follow import Followed, Follows, Page, Place, read_page
 from agnt5.client.listing import RunPage, page_of_runs
@@ -243,17 +244,12 @@ class AsyncClient:
         operation = uuid.uuid4().hex[:16] if given_id is None else request.run_id
         return replace(request, run_id=call_id(entity, operation), entity=entity, mode=mode)
 
-    def arguments(self, handler: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """The input that calling a handler with these arguments means."""
+    async def arguments(self, handler: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """The input that calling a handler with these arguments means. Raises as `start` does."""
         known = handler_of(handler)
         if isinstance(known, Handler):
             return known.bind_call(args, kwargs)
-        if args and (kwargs or len(args) > 1):
-            raise InvalidInputError(
-                f"{handler}: its parameters are not known in this process, so give them by name, or one input;"
-                f" found {len(args)} positional arguments"
-            )
-        return args[0] if args else dict(kwargs) or None
+        return bind_announced(handler, await self._described(handler), args, kwargs)
 
     async def _check(self, handler: HandlerLike, value: Any) -> Handler | None:
         """The handler, if this process has it. Its input is checked here, or against what workers announced."""
@@ -261,13 +257,17 @@ class AsyncClient:
         if isinstance(target, Handler):
             target.bind(value)
             return target
-        if target not in self._announced:
-            await self._learn()
-        described = self._announced.get(target)
-        if described is None:
-            raise HandlerNotFoundError(_not_announced(target, self._announced))
-        check_announced(target, described, value)
+        check_announced(target, await self._described(target), value)
         return None
+
+    async def _described(self, address: str) -> dict[str, Any]:
+        """What workers announced of a handler; `HandlerNotFoundError` when none did."""
+        if address not in self._announced:
+            await self._learn()
+        described = self._announced.get(address)
+        if described is None:
+            raise HandlerNotFoundError(_not_announced(address, self._announced))
+        return described
 
     async def _learn(self) -> None:
         store, _, _ = await self._open()
@@ -374,24 +374,24 @@ class AsyncClient:
 
     def entity(
         self, entity_type: Any, key: str, *, timeout: float | timedelta | None = None
-    ) -> entities.EntityCaller[Awaitable[Any]]:
+    ) -> EntityCaller[Awaitable[Any]]:
         """An entity to call: `await client.entity("Counter", "c-1").add(5)` is the method's result.
 
         `entity_type` is a name, an `EntityType` or a class decorated with @entity. Each call is a run of its own;
         writes of one key are done one after the other, in the order in which they came. `timeout` bounds the wait for
         a result, in seconds. Raises what `start` and `AsyncRun.result` raise.
         """
-        return entities.caller(self, entity_type, key, timeout)
+        return stored.caller(self, entity_type, key, timeout)
 
-    async def entities(self, entity_type: Any = None, *, limit: int = 50) -> list[entities.EntityState]:
+    async def entities(self, entity_type: Any = None, *, limit: int = 50) -> list[EntityState]:
         """Entities that have state, of one type or of all, the latest change first."""
         store, _, _ = await self._open()
-        return await entities.newest(store, None if entity_type is None else type_name(entity_type), limit)
+        return await stored.newest(store, None if entity_type is None else type_name(entity_type), limit)
 
-    async def entity_state(self, entity_type: Any, key: str) -> entities.EntityState:
+    async def entity_state(self, entity_type: Any, key: str) -> EntityState:
         """What an entity holds, and who holds it. Raises `EntityNotFoundError`."""
         store, _, _ = await self._open()
-        return await entities.one(store, entity_type, key)
+        return await stored.one(store, entity_type, key)
 
     async def delete_entity(self, entity_type: Any, key: str) -> None:
         """Delete an entity's state. Raises `EntityBusyError` while a call has its lock, `EntityNotFoundError`."""

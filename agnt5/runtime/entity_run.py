@@ -70,17 +70,13 @@ class LiveEntity(LiveFunction):
         if not self._writes:
             return super().write_end(status, payload)
         sets, deletes = self._changes if status == "completed" else ({}, [])
-        if status != "completed":
-            self._changes = ({}, [])
         return self.host.store.commit(
             self.own, status, payload, sets=sets, deletes=deletes, nonce=self.host.calls.nonce()
         )
 
     def after_end(self, applied: Applied, status: Ending, payload: bytes) -> None:
         if applied.heir is not None:
-            sets, deletes = self._changes
-            state = {key: value for key, value in {**self.committed, **sets}.items() if key not in deletes}
-            self.host.adopt(applied.heir, state)
+            self.host.adopt(applied.heir, self.state.after() if status == "completed" else self.committed)
         if self.started.parent is not None and CALL_OPTION in self.started.options:
             seq, _ = self.started.options[CALL_OPTION]
             self.host.spawn(self._answer(answer_body(seq, status, payload)))

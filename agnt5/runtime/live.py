@@ -185,7 +185,7 @@ class LiveRun:
         self,
         batch: Batch,
         *,
-        then: Callable[[], None] | None = None,
+        then: Callable[[], Any] | None = None,
         status: RunStatus | None = None,
         heard: bool = False,
     ) -> None:
@@ -212,7 +212,7 @@ class LiveRun:
             raise asyncio.CancelledError from error  # the code that waits for it is of no use any more
 
     async def _appended(
-        self, pending: Awaitable[Applied], batch: Batch, then: Callable[[], None] | None, *, heard: bool
+        self, pending: Awaitable[Applied], batch: Batch, then: Callable[[], Any] | None, *, heard: bool
     ) -> None:
         try:
             applied = await pending

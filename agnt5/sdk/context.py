@@ -185,7 +185,7 @@ class Context:
         `entity_type` is its name, what `entity(...)` returned, or a class that is decorated with `@entity`. A call
         starts when it is made, and returns a handle as `ctx.task` does in workflows and `ctx.spawn` elsewhere. It
         happens once, also when this run crashes in between. Awaiting raises `TaskFailedError` when the method finally
-        failed, and `EntityDeadlockError` when this run, or one that waits for it, holds that entity's lock.
+        failed, and `EntityDeadlockError` when this run, or one that it descends from, holds that entity's lock.
         Raises `InvalidInputError` for arguments or a method that the type does not have.
         """
         return EntityProxy(entity_type, key, self._call_entity, check=self._checks_types)

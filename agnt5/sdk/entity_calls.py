@@ -32,7 +32,8 @@ class EntityProxy:
 
     def __getattr__(self, name: str) -> Callable[..., TaskHandle | SpawnHandle]:
         if name.startswith("_"):
-            raise AttributeError(f"{self!r} has no attribute {name!r}; names that begin with _ are no methods")
+            # without self in the message: copy and pickle ask half-made objects
+            raise AttributeError(f"an entity has no attribute {name!r}; names that begin with _ are no methods")
         target, entity, start, check = method_of(self.__type, name), self.__entity, self.__start, self.__check
 
         def call(*args: Any, **kwargs: Any) -> TaskHandle | SpawnHandle:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from os import environ
 from pathlib import Path
 
 from support.cluster import note
 
-from agnt5 import NonRetryableError, function
+from agnt5 import NonRetryableError, entity, function
 
-__all__ = ["analyze", "clean_data", "extract_data", "process", "process_item"]
+__all__ = ["analyze", "clean_data", "datetime", "extract_data", "process", "process_item"]
 
 NOTES = Path(environ.get("AGNT5_TEST_NOTES", "."))
 
@@ -75,6 +76,16 @@ async def task2(ctx):
 @function(service="service")
 async def operation(ctx):
     return "operated"
+
+
+ChatAgent = entity("ChatAgent")
+
+
+@ChatAgent.write
+async def send_message(ctx, message: str):
+    messages = [*await ctx.get("messages", []), message]
+    ctx.set("messages", messages)
+    return {"reply": f"you said {message}", "messages": len(messages)}
 
 
 # ---- helpers

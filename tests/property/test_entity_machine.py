@@ -181,7 +181,9 @@ class EntityMachine(RuleBasedStateMachine):
             return
         own, entity = call.owner, self.entities[call.entity]
         assert own is not None
-        sets = data.draw(st.dictionaries(st.sampled_from("xyz"), st.sampled_from([b"1", b"2"]), max_size=2), label="sets")
+        sets = data.draw(
+            st.dictionaries(st.sampled_from("xyz"), st.sampled_from([b"1", b"2"]), max_size=2), label="sets"
+        )
         deletes = [key for key in data.draw(st.sets(st.sampled_from("xyz")), label="deletes") if key not in sets]
         if status != "completed":
             sets, deletes = {}, []
