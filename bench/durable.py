@@ -1,6 +1,6 @@
 """Our durable workflows and raw Celery's chains on one server, in one run. Prints figures and ratios.
 
-python bench/durable.py [name ...]     some of: seq3 alone fanout steps sleep signal start replay
+python bench/durable.py [name ...]     some of: seq3 alone fanout steps sleep signal entity start
 """
 
 from __future__ import annotations
@@ -70,6 +70,17 @@ def raw_late(n=1000):
     return [result.get(timeout=60)["late"] * 1000 for result in results]
 
 
+def raw_entity_writes(n=1000):
+    """What Celery's users write: a task that reads, changes and writes a key under redis-py's lock."""
+    from bench.apps import raw
+
+    begun = time.perf_counter()
+    results = [raw.add.apply_async(("k0", 1)) for _ in range(n)]
+    for result in results:
+        result.get(timeout=120)
+    return n / (time.perf_counter() - begun)
+
+
 # ---- ours
 
 
@@ -123,6 +134,29 @@ async def signals(c, n=500):
     begun = time.perf_counter()
     await asyncio.gather(*[run.signal("go", 1) for run in runs])
     await asyncio.gather(*[run.result(timeout=60) for run in runs])
+    return n / (time.perf_counter() - begun)
+
+
+async def entity_writes(c, n=1000, keys=1):
+    begun = time.perf_counter()
+    starting = [c.start("Counter.add", {"amount": 1}, key=f"k{number % keys}") for number in range(n)]
+    runs = await asyncio.gather(*starting)
+    await asyncio.gather(*[run.result(timeout=120) for run in runs])
+    return n / (time.perf_counter() - begun)
+
+
+async def entity_alone(c, n=50):
+    took = []
+    for _ in range(n):
+        begun = time.perf_counter()
+        await c.entity("Counter", "alone", timeout=30).add(1)
+        took.append((time.perf_counter() - begun) * 1000)
+    return statistics.median(took)
+
+
+async def entity_calls(c, n=1000):
+    begun = time.perf_counter()
+    await (await c.start("bench.call_entities", {"n": n})).result(timeout=120)
     return n / (time.perf_counter() - begun)
 
 
@@ -240,11 +274,16 @@ def measure(names, pairs, portal):
             pairs.show(what, "", "ms", percentile(mine, share), percentile(theirs, share))
     if "signal" in names:
         pairs.add("500 waiting workflows signalled", "", "/s", signals)
+    if "entity" in names:
+        pairs.add("1,000 writes of one entity", ">= 1,000/s", "/s", entity_writes, raw_entity_writes)
+        pairs.add("... of 50 entities", "", "/s", lambda c: entity_writes(c, keys=50))
+        pairs.add("one write alone, p50", "", "ms", entity_alone)
+        pairs.add("1,000 calls of entities by a workflow", "", "/s", entity_calls)
     if "start" in names:
         pairs.add("client.start_many", ">= 5,000/s", "runs/s", start_many)
 
 
-ALL = ("seq3", "alone", "fanout", "steps", "sleep", "signal", "start")
+ALL = ("seq3", "alone", "fanout", "steps", "sleep", "signal", "entity", "start")
 
 
 def main():

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from agnt5.cli.entity_commands import entities
 from agnt5.contracts.errors import Agnt5Error
 
 
@@ -37,6 +38,7 @@ runs = typer.Typer(help="List, show, retry and cancel runs.", no_args_is_help=Tr
 app.add_typer(runs, name="runs")
 tokens = typer.Typer(help="Make tokens for the HTTP API.", no_args_is_help=True, context_settings=_HELP)
 app.add_typer(tokens, name="tokens")
+app.add_typer(entities, name="entities")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="A run id.", show_default=False)]

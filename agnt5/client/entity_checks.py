@@ -17,7 +17,10 @@ def calls_of(shards: list[Shard]) -> dict[str, Seen]:
 
 
 def check_entities(shard: Shard) -> Iterator[Finding]:
-    """What is wrong with a shard's locks, lines and index."""
+    """What is wrong with a shard's locks, lines and index; first what the calls say, which is mended first."""
+    for run in shard.runs.values():
+        if not run.ended and (entity := entity_of(run.id)):
+            yield from _call(shard, entity, run)
     for name, lock in shard.locks.items():
         holder = lock.get("run", "")
         if holder and not _holds(shard.runs.get(holder)):
@@ -33,9 +36,6 @@ def check_entities(shard: Shard) -> Iterator[Finding]:
             if run is None or run.status != "waiting" or run.fields.get("lock") != "line":
                 yield _wrong("dangling", call, f"the line of entity {name} holds {call}, which does not wait",
                              f"line:{name}", call)  # fmt: skip
-    for run in shard.runs.values():
-        if not run.ended and (entity := entity_of(run.id)):
-            yield from _call(shard, entity, run)
     yield from _index(shard)
 
 

@@ -1,6 +1,6 @@
 """The same work as handlers of agnt5."""
 
-from agnt5 import function, workflow
+from agnt5 import entity, function, workflow
 from agnt5.app import create_app
 
 
@@ -47,6 +47,21 @@ async def sleeper(ctx, seconds: float):
 @workflow(service="bench")
 async def waiter(ctx):
     return await ctx.signal("go")
+
+
+Counter = entity("Counter")
+
+
+@Counter.write
+async def add(ctx, amount: int):
+    total = await ctx.get("total", 0) + amount
+    ctx.set("total", total)
+    return total
+
+
+@workflow(service="bench")
+async def call_entities(ctx, n: int):
+    return len(await ctx.parallel(*[ctx.entity("Counter", f"c{i % 50}").add(1) for i in range(n)]))
 
 
 app = create_app()

@@ -20,6 +20,18 @@ def collect(xs):
 
 
 @app.task
+def add(key, amount):
+    import redis
+
+    store = redis.Redis.from_url(f"{URL}/3") if not hasattr(app, "store") else app.store
+    app.store = store
+    with store.lock(f"lock:{key}", timeout=10, sleep=0.001):
+        total = int(store.get(key) or 0) + amount
+        store.set(key, total)
+    return total
+
+
+@app.task
 def due(at):
     import time
 

@@ -22,7 +22,7 @@ APP = """\
 import asyncio
 from pathlib import Path
 
-from agnt5 import Context, function, workflow
+from agnt5 import Context, entity, function, workflow
 from agnt5.app import create_app
 
 VERSION = "one"
@@ -66,6 +66,27 @@ async def trip(ctx: Context, to: str) -> dict:
     await ctx.sleep(0.05)
     word = await ctx.signal("go", timeout_ms=600_000)
     return {"to": to, "sums": sums, "word": word}
+
+
+Counter = entity("Counter")
+
+
+@Counter.write
+async def add_up(ctx: Context, amount: int, why: str = "") -> int:
+    total = await ctx.get("total", 0) + amount
+    ctx.set("total", total)
+    ctx.set("why", why)
+    return total
+
+
+@Counter.read
+async def total(ctx: Context) -> int | None:
+    return await ctx.get("total")
+
+
+@Counter.write
+async def hold(ctx: Context) -> None:
+    await ctx.sleep(600)
 
 
 app = create_app()
@@ -224,6 +245,63 @@ def test_runs_are_listed_whole_and_filtered(dev):
     assert long_id in dev("runs", "list", "--status", "cancelled")
     dev("signal", long_id, "go", code=1)
     assert listed
+
+
+def test_an_entity_is_called_shown_listed_and_deleted(dev):
+    assert dev("entities", "list", "Counter") == "no entities\n"
+    assert json.loads(dev("entities", "call", "Counter", "c-1", "total")) is None
+    assert json.loads(dev("entities", "call", "Counter", "c-1", "add_up", "amount=5", "why=17", "--id", "once")) == 5
+    assert json.loads(dev("entities", "call", "Counter", "c-1", "add_up", "amount=5", "why=17", "--id", "once")) == 5
+    assert json.loads(dev("entities", "call", "Counter", "c-1", "add_up", '{"amount": 2}')) == 7
+    assert json.loads(dev("entities", "call", "Counter", "c-2", "add_up", "amount=1", "why=17")) == 1
+    listed = dev("entities", "list", "Counter").splitlines()
+    assert listed[0].split() == ["TYPE", "KEY", "WRITES", "WAITING", "CHANGED"]
+    assert [row.split()[:4] for row in listed[1:]] == [["Counter", "c-2", "1", "0"], ["Counter", "c-1", "2", "0"]]
+    assert dev("entities", "list", "--limit", "1").splitlines()[1].split()[1] == "c-2"
+    assert dev("entities", "list", "Nothing") == "no entities\n"
+    shown = dev("entities", "show", "Counter", "c-2")
+    assert re.search(r"entity +Counter/c-2", shown)
+    assert re.search(r"changed +.* ago, by 1 writes", shown)
+    assert re.search(r"latest calls +Counter/c-2~@", shown)
+    assert json.loads(shown.partition("state: ")[2]) == {"total": 1, "why": "17"}
+    data = json.loads(dev("entities", "show", "Counter", "c-1", "--json"))
+    assert (data["state"], data["writes"], data["holder"]) == ({"total": 7, "why": ""}, 2, None)
+    rows = [json.loads(line) for line in dev("entities", "list", "--json").splitlines()]
+    assert [row["key"] for row in rows if row["type"] == "Counter"] == ["c-2", "c-1"]
+    dev("entities", "delete", "Counter", "c-1")
+    dev("entities", "delete", "Counter", "c-1", code=1)
+    assert dev.err.startswith("error: entity Counter/c-1")
+
+
+def test_a_held_entity_shows_its_holder_and_is_not_deleted(dev):
+    dev("entities", "call", "Counter", "held", "add_up", "amount=1")
+    dev("entities", "call", "Counter", "held", "hold", "--timeout", "0.1", code=1)
+    assert "has not ended after 0.1 s" in dev.err
+    until_sync(lambda: "held by" in dev("entities", "show", "Counter", "held"), 15)
+    shown = dev("entities", "show", "Counter", "held")
+    holder = re.search(r"held by +(\S+)", shown)[1]
+    dev("entities", "delete", "Counter", "held", code=1)
+    assert holder in dev.err
+    dev("runs", "cancel", holder)
+    until_sync(lambda: "held by" not in dev("entities", "show", "Counter", "held"), 15)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["call", "Counter", "c-1", "subtract"], "'Counter.subtract'"),
+        (["call", "Counter", "", "total"], "key"),
+        (["call", "Counter", "c-1", "add_up"], "it takes (amount"),
+        (["call", "Counter", "c-1", "add_up", "amount=much"], "parameter 'amount'"),
+        (["call", "shop", "c-1", "add", "a=1"], "shop.add"),
+        (["show", "Counter", "nobody"], "Counter/nobody"),
+        (["show", "no type", "c-1"], "entity type 'no type'"),
+    ],
+)
+def test_a_wrong_entity_method_or_input_is_one_message(dev, words, message):
+    dev("entities", *words, code=1)
+    assert dev.err.startswith("error: ")
+    assert message in dev.err
 
 
 def test_the_doctor_finds_a_working_store_sound(dev):

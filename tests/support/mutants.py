@@ -16,6 +16,8 @@ BACK = "tests/store/test_giving_back.py"
 BEAT = "tests/store/test_beat_scripts.py"
 LOST = "tests/store/test_lost_replies.py"
 OUTAGES = "tests/store/test_outages.py"
+ENTITIES = "tests/property/test_entity_machine.py"
+CALLS = "tests/store/test_entity_scripts.py"
 
 
 class Mutant(NamedTuple):
@@ -37,7 +39,7 @@ MUTANTS: dict[str, Mutant] = {
         ENDS, "if not r or ENDED[r.status] then return false end", "if not r then return false end"
     ),
     "an ended run is claimed": Mutant(
-        CREATE, "if ENDED[r.status] then return { 'ENDED', r.status } end\nlocal key", "local key"
+        CREATE, "if ENDED[r.status] then return { 'ENDED', r.status } end\nlocal epoch", "local epoch"
     ),
     "an ended run takes signals": Mutant(
         MACHINE, "if ENDED[r.status] then return { 'ENDED', r.status } end\nlocal length", "local length"
@@ -46,7 +48,7 @@ MUTANTS: dict[str, Mutant] = {
     "a cancel is told twice": Mutant(MACHINE, "if redis.call('SADD', P .. 'ops:' .. ARGV[1], 'cancel:' .. ARGV[4]) == 0"
                                      " then return { 'OK', r.status, OUT } end\n"),
     "a queued run is in no queue": Mutant(MACHINE, "redis.call('ZADD', P .. 'queued:' .. slot, NOW_S, id)\n"),
-    "a claimed run stays in its queue": Mutant(MACHINE, "  dequeue(id, r)\n  redis.call('SADD'", "  redis.call('SADD'"),
+    "a claimed run stays in its queue": Mutant(MACHINE, "  dequeue(id, r)\n  local slot", "  local slot"),
     "a claimed run is on nobody's list": Mutant(MACHINE, "redis.call('SADD', P .. 'owned:' .. host, id)\n"),
     "an ended run stays on a host's list": Mutant(
         MACHINE, "if r.host and r.host ~= '' then redis.call('SREM', P .. 'owned:' .. r.host, id) end\n"
@@ -83,6 +85,29 @@ MUTANTS: dict[str, Mutant] = {
         BEAT, "redis.call('ZADD', zset, ms(NOW + slack * math.pow(2, math.min(sends + 1, 10))), id)\n"
     ),
     "nothing ends when memory is short": Mutant(OUTAGES, "#!lua flags=allow-oom\n", "#!lua\n"),
+    "two writes of an entity at once": Mutant(ENTITIES, "if holder and holder ~= '' then", "if false then"),
+    "reads take the lock": Mutant(ENTITIES, "mode == 'write' and redis.call('HGET'", "redis.call('HGET'"),
+    "a write without the lock": Mutant(CALLS, "if redis.call('HGET', lock, 'run') ~= id then", "if false then"),
+    "the last in line is first": Mutant(ENTITIES, "redis.call('LPOP', P .. 'line:' .. e)",
+                                        "redis.call('RPOP', P .. 'line:' .. e)"),
+    "a lock is handed to nobody": Mutant(ENTITIES, "RECENT - 1)\n  pass_on(e)\n", "RECENT - 1)\n"),
+    "a cancelled call stays in line": Mutant(
+        ENTITIES, "if v[1] == 'line' then redis.call('LREM', P .. 'line:' .. e, 1, id) end\n"
+    ),
+    "a heir is not told again": Mutant(CALLS, "then HEIR = heir(r.heir, n, n.epoch) end", "then HEIR = {} end"),
+    "a heir is told to a stranger": Mutant(
+        ENTITIES, "if n and n.host == ME and string.match(n.epoch, ':(.*)$') == NONCE then", "if n then"
+    ),
+    "a call is made twice": Mutant(ENTITIES, "if old then\n  if digest", "if false then\n  if digest"),
+    "a caller is never told": Mutant(ENTITIES, "if v[2] then redis.call('ZADD', P .. 'answers', NOW_S, id) end\n"),
+    "an answer is told twice": Mutant(
+        CALLS, "if redis.call('SADD', P .. 'ops:' .. id, ARGV[3]) == 0 then return { 'DUPLICATE' } end\n"
+    ),
+    "an answer comes to another generation": Mutant(CALLS, "if r.gen ~= ARGV[2] then", "if false then"),
+    "a held entity is deleted": Mutant(ENTITIES, "if holder and holder ~= '' then return { 'BUSY', holder } end\n"),
+    "an entity without state stays": Mutant(
+        ENTITIES, "== 0 then redis.call('DEL', lock, P .. 'recent:' .. e) end", "== 0 then end"
+    ),
     "memory is not looked at": Mutant(OUTAGES, "#!lua\n", "#!lua flags=allow-oom\n"),
 }  # fmt: skip
 
@@ -97,8 +122,8 @@ def apply_mutant(name: str) -> None:
     mutant, original = MUTANTS[name], scripts.script
 
     @cache
-    def script(script_name: str) -> scripts.Script:
-        right = original(script_name)
+    def script(script_name: str, *, posts: bool = False) -> scripts.Script:
+        right = original(script_name, posts=posts)
         source = mutated(right.source, mutant)
         sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
         return scripts.Script(right.name, source, sha)

@@ -42,7 +42,9 @@ end
 
 -- For a doctor: make an entity agree with a call of it. True where the call waits in line.
 local function stands(e, id, place)
-  local free = (redis.call('HGET', P .. 'lock:' .. e, 'run') or '') == ''
+  local holder = redis.call('HGET', P .. 'lock:' .. e, 'run') or ''
+  local h = load(holder, { 'status', 'lock' })
+  local free = holder ~= id and not (h and h.lock == 'held' and not ENDED[h.status])
   if place == 'held' and free then redis.call('HSET', P .. 'lock:' .. e, 'run', id) end
   if place ~= 'line' then return false end
   if not redis.call('LPOS', P .. 'line:' .. e, id) then redis.call('RPUSH', P .. 'line:' .. e, id) end
