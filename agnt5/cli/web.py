@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import logging
 import socket
@@ -49,7 +50,8 @@ def serve(url: str | None, *, host: str, port: int, tokens: Path | None, pages: 
         ws="none",
         timeout_graceful_shutdown=GRACE_S,
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is how it ends
+        uvicorn.Server(config).run(sockets=[listener])
 
 
 def new_token(name: str, *, roles: Sequence[str], scopes: Sequence[str]) -> None:

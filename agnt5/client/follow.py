@@ -97,7 +97,10 @@ async def read_page(store: Store, run_id: str, start: Place | None, limit: int =
         now = int(generation or 0)
         place = start or Place(now, 0)
         if place.generation < now:
-            return await _old_page(store, run_id, place, limit)
+            if (page := await _old_page(store, run_id, place, limit)).found:
+                return page
+            start = Place(await _next_kept(store, run_id, place.generation + 1, now), 0)
+            continue
         if place.generation > now or place.position > length:
             place, entries = Place(now, length), []
         found = _placed(place, entries)
@@ -109,8 +112,18 @@ async def _old_page(store: Store, run_id: str, place: Place, limit: int) -> Page
     key = keys.old(run_id, place.generation, store.shards)
     entries = await store.link.call("LRANGE", key, place.position, place.position + limit - 1)
     found = _placed(place, entries)
-    following = place.on(len(found)) if len(found) == limit else Place(place.generation + 1, 0)
-    return Page(found, following, more=True)
+    return Page(found, place.on(len(found)), more=True)
+
+
+async def _next_kept(store: Store, run_id: str, generation: int, now: int) -> int:
+    """The first generation from this one on whose journal is still kept; the current one is."""
+    for first in range(generation, now, PAGE):
+        some = range(first, min(first + PAGE, now))
+        asked = [store.link.call("EXISTS", keys.old(run_id, one, store.shards)) for one in some]
+        for one, kept in zip(some, await asyncio.gather(*asked), strict=True):
+            if kept:
+                return one
+    return now
 
 
 def _placed(place: Place, entries: list[bytes]) -> list[Followed]:

@@ -121,7 +121,7 @@ class Run:
             while (one := self.client.call(following)) is not None:
                 yield one
         finally:
-            self.client.call(end)
+            self.client.submit(end)  # not waited for: a forgotten iterator may be collected in the client's own thread
 
     status = _run_method(AsyncRun.status)
     state = _run_method(AsyncRun.state)
