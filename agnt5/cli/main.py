@@ -36,9 +36,9 @@ app = typer.Typer(
 )
 runs = typer.Typer(help="List, show, retry and cancel runs.", no_args_is_help=True, context_settings=_HELP)
 app.add_typer(runs, name="runs")
+app.add_typer(entities, name="entities")
 tokens = typer.Typer(help="Make tokens for the HTTP API.", no_args_is_help=True, context_settings=_HELP)
 app.add_typer(tokens, name="tokens")
-app.add_typer(entities, name="entities")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="A run id.", show_default=False)]

@@ -13,8 +13,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from agnt5 import codec
+from agnt5.client import approvals as asked
 from agnt5.client import entities as stored
 from agnt5.client.announced import bind_announced, check_announced
+from agnt5.client.approvals import ApprovalState
 from agnt5.client.entities import EntityCaller, EntityState
 from agnt5.client.fleet import Fleet, read_fleet
 from agnt5.client.follow import Followed, Follows, Page, Place, read_page
@@ -397,6 +399,40 @@ class AsyncClient:
         """Delete an entity's state. Raises `EntityBusyError` while a call has its lock, `EntityNotFoundError`."""
         store, _, _ = await self._open()
         await store.erase(entity_name(type_name(entity_type), key))
+
+    # ---- approvals
+
+    async def approvals(
+        self, *, run_id: str | None = None, role: str | None = None, status: str | None = "open", limit: int = 50
+    ) -> list[ApprovalState]:
+        """Requests for people's decision, oldest first: open ones of all runs, or those of one run.
+
+        `role`: only what its holders may decide. `status` "decided", or None for all, needs a `run_id`.
+        """
+        store, _, _ = await self._open()
+        return await asked.listed(store, run_id=run_id, role=role, status=status, limit=limit)
+
+    async def approval(self, run_id: str, name: str, *, ref: str | None = None) -> ApprovalState:
+        """The open request of this name, else its latest; or the very one `ref`. Raises `ApprovalNotFoundError`."""
+        store, _, _ = await self._open()
+        return await asked.found_by(store, run_id, name, ref)
+
+    async def decide(  # noqa: PLR0913 - what there is to say about a decision
+        self, run_id: str, name: str, decision: str, *, approver: str, roles: Iterable[str] = (), comment: str = "",
+        data: Any = None, ref: str | None = None, operation: str | None = None,
+    ) -> ApprovalState:  # fmt: skip
+        """Decide a request, "approved" or "rejected", as `approver` with `roles`: the caller vouches for both.
+
+        The first valid decision wins. `data` fills in the request's form. Raises `ApprovalRefusedError` (its `reason`
+        says why; the wait goes on), `ApprovalDecidedError`, `ApprovalNotFoundError`, `RunNotFoundError`,
+        `RunEndedError`, `InvalidInputError`. `ref` is the request that the approver saw: a later one of the same name
+        is not decided in its place. Repeated with the same `operation` it is one decision, with the same answer.
+        """
+        store, dispatcher, _ = await self._open()
+        return await asked.decide(
+            store, dispatcher, run_id, name, decision, approver=approver, roles=roles, comment=comment, data=data,
+            ref=ref, operation=operation, limit=self.settings.payload_limit,
+        )  # fmt: skip
 
     # ---- acting
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from agnt5.client.entity_checks import check_call, check_entities
 from agnt5.client.findings import Expire, Finding, Mend, Reap
-from agnt5.client.survey import Seen, Shard
+from agnt5.client.survey import Seen, SeenAsk, Shard
 from agnt5.client.timeline import span
 from agnt5.contracts.ids import entity_of
 from agnt5.replay import journal
@@ -20,7 +20,16 @@ _ABOUT_MS = 2000
 
 _KNOWN = frozenset(journal.KINDS)
 _ANSWERS = frozenset(
-    {"TaskCompleted", "TaskFailed", "TimerFired", "StepCompleted", "StepFailed", "SignalDelivered", "SignalRefused"}
+    {
+        "TaskCompleted",
+        "TaskFailed",
+        "TimerFired",
+        "StepCompleted",
+        "StepFailed",
+        "SignalDelivered",
+        "SignalRefused",
+        "ApprovalDecided",
+    }
 )
 
 _MEND = "agnt5 doctor --fix makes the store look at it again"
@@ -51,6 +60,7 @@ def check_shard(shard: Shard, facts: Facts) -> Iterator[Finding]:
             yield from _alive(shard, run, facts)
             yield from _indexed(shard, run, facts)
     yield from check_entities(shard)
+    yield from _ended_asks(shard)
     yield from _dangling(shard, facts)
     yield from _strays(shard)
 
@@ -147,6 +157,10 @@ def _expecting(shard: Shard, run: Seen, facts: Facts) -> Iterator[Finding]:
                     yield from check_call(run, event["id"], facts.calls, facts.answers)
                 else:
                     yield from _child(shard, run, event["id"])
+            case "ApprovalRequested" if event["seq"] not in answered:
+                place = f"{run.id}|{run.number('gen') or 0}.{event['seq']}"
+                coming = coming or (place in shard.asks and shard.asks[place].status == "open")
+                yield from _ask(shard, run, event["name"], place)
             case "SignalAwaited":
                 awaited[event["name"]] += 1
             case "SignalReceived":
@@ -167,6 +181,19 @@ def _child(shard: Shard, run: Seen, child_id: str) -> Iterator[Finding]:
         )
     elif child_id not in shard.kids.get(run.id, {}):
         yield _finding("child-unheard", run, f"would not hear of the end of its child {child_id}")
+
+
+def _ask(shard: Shard, run: Seen, name: str, place: str) -> Iterator[Finding]:
+    """An approval that a parked run waits for, or has taken back."""
+    ask = shard.asks.get(place)
+    if ask is None:
+        yield _finding("approval-lost", run, f"waits for approval {name!r}, whose record is gone: nobody can decide it")
+    elif ask.status == "open" and place not in shard.scores["inbox"]:
+        yield _finding("approval-unlisted", run, f"waits for approval {name!r}, which the inbox does not show")
+    elif ask.status == "open" and ask.due_ms is not None and f"a|{place}" not in shard.scores["timers"]:
+        yield _finding("approval-without-timer", run, f"waits for approval {name!r}, which would never time out")
+    elif ask.status not in {"open", "withdrawn"}:
+        yield _finding("approval-untold", run, f"waits for approval {name!r}, which is {ask.status}, and was not told")
 
 
 def _indexed(shard: Shard, run: Seen, facts: Facts) -> Iterator[Finding]:
@@ -202,6 +229,14 @@ def _ended(shard: Shard, run: Seen) -> Iterator[Finding]:
             yield _finding("ended-leftover", run, f"is {run.status}, and its key {kind}:{run.id} is still there")
 
 
+def _ended_asks(shard: Shard) -> Iterator[Finding]:
+    for place, ask in shard.asks.items():
+        run = shard.runs.get(place.partition("|")[0])
+        if run is not None and run.ended and (ask.ttl_ms == -1 or ask.status == "open"):
+            found = f"is {run.status}, and its approval ask:{place} is {ask.status}, and would stay so"
+            yield _finding("ended-asking", run, found)
+
+
 def _listed_end(shard: Shard, run: Seen, facts: Facts) -> Iterator[Finding]:
     ended_ms = run.number("ended") or 0
     trimmed = facts.now_ms - ended_ms > facts.retention_ms - _ABOUT_MS
@@ -220,7 +255,7 @@ def _dangling(shard: Shard, facts: Facts) -> Iterator[Finding]:
     """Entries of indexes that point at no run, or at one that does not agree."""
     for name, run_id, member in _entries(shard):
         run = shard.runs.get(run_id)
-        if (why := _disagrees(name, member, run)) is None:
+        if (why := _disagrees(shard, name, member, run)) is None:
             continue
         if (
             name == "ended"
@@ -242,7 +277,7 @@ def _entries(shard: Shard) -> Iterator[tuple[str, str, str]]:
         if name.startswith("ents:"):
             continue
         for member in scores:
-            yield name, member.split("|")[1] if name == "timers" else member, member
+            yield name, member.split("|")[name == "timers"], member
     for name, members in shard.members.items():
         if name.startswith("owned:") or name == "refused":
             yield from ((name, member, member) for member in members)
@@ -250,7 +285,7 @@ def _entries(shard: Shard) -> Iterator[tuple[str, str, str]]:
         yield from ((f"kids:{parent}", kid, kid) for kid in kids)
 
 
-def _disagrees(name: str, member: str, run: Seen | None) -> str | None:
+def _disagrees(shard: Shard, name: str, member: str, run: Seen | None) -> str | None:
     """Why an entry is wrong, or None."""
     if run is None:
         return "and there is no such run"
@@ -268,7 +303,14 @@ def _disagrees(name: str, member: str, run: Seen | None) -> str | None:
             wrong = run.ended or (member.startswith("r|") and not run.fields.get("retry"))
             return status if wrong else None
         case _:
-            return status if run.ended else None
+            shut = _not_open(shard.asks.get(member)) if sort == "inbox" else None
+            return status if run.ended else shut
+
+
+def _not_open(ask: SeenAsk | None) -> str | None:
+    if ask is None:
+        return "which is gone"
+    return None if ask.status == "open" else f"which is {ask.status}"
 
 
 def _strays(shard: Shard) -> Iterator[Finding]:

@@ -32,8 +32,8 @@ def check_entities(shard: Shard) -> Iterator[Finding]:
                          f"lock:{name}", "")  # fmt: skip
     for name, line in shard.lines.items():
         for call in line:
-            run = shard.runs.get(call)
-            if run is None or run.status != "waiting" or run.fields.get("lock") != "line":
+            one = shard.runs.get(call)
+            if one is None or one.status != "waiting" or one.fields.get("lock") != "line":
                 yield _wrong("dangling", call, f"the line of entity {name} holds {call}, which does not wait",
                              f"line:{name}", call)  # fmt: skip
     yield from _index(shard)

@@ -60,6 +60,15 @@ class Seen:
 
 
 @dataclass(slots=True)
+class SeenAsk:
+    """An ask as it was read; `due_ms` None: it has no due time."""
+
+    status: str
+    due_ms: int | None
+    ttl_ms: int
+
+
+@dataclass(slots=True)
 class Shard:
     """One shard: its runs, and its indexes by their own part of the name."""
 
@@ -71,6 +80,7 @@ class Shard:
     kids: dict[str, dict[str, str]] = field(default_factory=dict)
     locks: dict[str, dict[str, str]] = field(default_factory=dict)
     lines: dict[str, list[str]] = field(default_factory=dict)
+    asks: dict[str, SeenAsk] = field(default_factory=dict)
     stray_ttl_ms: dict[str, int] = field(default_factory=dict)
 
     def named(self, start: str) -> Iterator[str]:
@@ -95,6 +105,7 @@ async def survey(store: Store) -> Survey:
     for shard in shards:
         await _indexes(store, shard)
         await _runs(store, shard)
+        await _asks(store, shard)
         await _journals(store, shard)
         await _strays(store, shard)
     seconds, micros = await store.link.call("TIME")
@@ -123,7 +134,7 @@ async def _names(store: Store) -> list[Shard]:
 
 async def _indexes(store: Store, shard: Shard) -> None:
     prefix = keys.prefix(shard.number)
-    sorted_sets = ["timers", "open", "ended", "answers"]
+    sorted_sets = ["timers", "inbox", "open", "ended", "answers"]
     sorted_sets += [name for name in shard.names if name.startswith(("queued:", "ents:"))]
     sets = ["refused", "queues", *(name for name in shard.names if name.startswith(("owned:", "alarms:")))]
     for name in sorted_sets:
@@ -158,7 +169,7 @@ async def _runs(store: Store, shard: Shard) -> None:
         asked: list[tuple[str, list[str], list[asyncio.Future[Any]]]] = []
         for run_id in page:
             log = f"{prefix}log:{run_id}"
-            kinds = [kind for kind in ("run", "log", "ops") if f"{kind}:{run_id}" in shard.names]
+            kinds = [kind for kind in ("run", "log", "ops", "asks") if f"{kind}:{run_id}" in shard.names]
             replies = [call("HGETALL", f"{prefix}run:{run_id}"), call("LLEN", log), call("LINDEX", log, -1)]
             replies += [call("PTTL", f"{prefix}{kind}:{run_id}") for kind in kinds]
             asked.append((run_id, kinds, replies))
@@ -167,6 +178,19 @@ async def _runs(store: Store, shard: Shard) -> None:
             if record:
                 ttl = dict(zip(kinds, ttls, strict=True))
                 shard.runs[run_id] = Seen(run_id, _slim(_flat(record)), ttl, length, (last or b"")[:_HEAD])
+
+
+async def _asks(store: Store, shard: Shard) -> None:
+    prefix, call = keys.prefix(shard.number), store.link.call
+    for page in pages(list(shard.named("ask:"))):
+        asked = [
+            (name, call("HMGET", f"{prefix}ask:{name}", "status", "due"), call("PTTL", f"{prefix}ask:{name}"))
+            for name in page
+        ]
+        for name, fields, ttl in asked:
+            status, due = await fields
+            if status:
+                shard.asks[name] = SeenAsk(status.decode(), int(due) if due else None, await ttl)
 
 
 async def _journals(store: Store, shard: Shard) -> None:
@@ -182,7 +206,8 @@ async def _strays(store: Store, shard: Shard) -> None:
     strays = [
         name
         for name in shard.names
-        if name.startswith(("log:", "ops:", "kids:", "alarms:")) and name.partition(":")[2] not in shard.runs
+        if name.startswith(("log:", "ops:", "kids:", "alarms:", "ask:", "asks:"))
+        and name.partition(":")[2].partition("|")[0] not in shard.runs
     ]
     for page in pages(strays):
         replies = await asyncio.gather(*(store.link.call("PTTL", prefix + name) for name in page))

@@ -97,6 +97,15 @@ def _together(group: list[Moment]) -> Moment:
     )
 
 
+_REFUSED = {
+    "role": "has none of the roles that are needed",
+    "assignee": "is not among those who were asked",
+    "self": "asked for the run",
+    "voted": "had voted before",
+    "closed": "came after the decision",
+}
+
+
 class _Story:
     """Reads events in order; a completion finds the moment that it ends."""
 
@@ -229,6 +238,31 @@ class _Story:
 
     def signal_refused(self, event: ev.SignalRefused) -> None:
         self._end(event.seq, event, "failed", brief(event.error))
+
+    def approval_requested(self, event: ev.ApprovalRequested) -> None:
+        needs = [f"of {' or '.join(event.assignees)}"] if event.assignees else []
+        needs += [f"with role {' or '.join(event.required_roles)}"] if event.required_roles else []
+        needs += [f"by {event.quorum} people"] if event.quorum > 1 else []
+        needs += [f"{span(max(0, event.due_ms - event.at))} at most"] if event.due_ms else []
+        moment = self._add(event, "approval", f"approval {event.name}", "open", detail=", ".join(needs))
+        self._open[event.seq] = moment
+
+    def approval_voted(self, event: ev.ApprovalVoted) -> None:
+        about = self._open.get(event.seq)
+        self._add(event, "approval", f"{event.approver} voted on {about.what if about else 'an approval'}", "note")
+
+    def decision_refused(self, event: ev.DecisionRefused) -> None:
+        self._add(
+            event, "approval", f"{event.approver} could not decide", "note", detail=_REFUSED.get(event.why, event.why)
+        )
+
+    def approval_decided(self, event: ev.ApprovalDecided) -> None:
+        if event.decision == "timeout":
+            self._end(event.seq, event, "note", "nobody decided in time")
+            return
+        said = f": {_preview(event.comment)}" if event.comment else ""
+        outcome: Outcome = "ok" if event.decision == "approved" else "failed"
+        self._end(event.seq, event, outcome, f"{event.decision} by {event.approver}{said}")
 
     def patch_marked(self, event: ev.PatchMarked) -> None:
         self._add(event, "patch", f"took the path of patch {event.change}", "note")

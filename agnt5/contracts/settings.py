@@ -30,6 +30,7 @@ class _Reader(NamedTuple):
 
     expected: str
     read: Callable[[Any], Any]
+    secret: bool = False
 
 
 def mask_url(url: str) -> str:
@@ -79,6 +80,15 @@ def _url(*schemes: str) -> _Reader:
     return _Reader(f"a URL that begins with {shown}", read)
 
 
+def _secret(least: int) -> _Reader:
+    def read(value: Any) -> str:
+        if len(value.strip()) < least:
+            raise ValueError
+        return str(value.strip())
+
+    return _Reader(f"a secret of at least {least} characters", read, secret=True)
+
+
 def _amount(value: Any) -> tuple[float, str]:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise TypeError
@@ -115,6 +125,11 @@ class Settings:
     """How long a waiting workflow stays in memory before it is parked."""
     max_hosted: int = _setting(10_000, _count(0, 10_000_000))
     """Waiting runs that one worker process keeps in memory; the least recently used are parked beyond it."""
+
+    link_secret: str = _setting("", _secret(16), shown=False)
+    """What links to decide an approval are signed with: the same on all workers and web servers."""
+    web_url: str = _setting("", _url("http", "https"))
+    """Where people reach the web pages: what links to decide an approval begin with."""
 
     payload_limit: int = _setting(1_048_576, _size())
     """Bytes of JSON of one input, result, step result or signal."""
@@ -185,5 +200,5 @@ def _read(reader: _Reader, source: str, found: Any) -> Any:
     try:
         return reader.read(found)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
-        shown = mask_url(found) if isinstance(found, str) else found
+        shown = "***" if reader.secret else mask_url(found) if isinstance(found, str) else found
         raise ConfigurationError(f"{source}: expected {reader.expected}, found {shown!r}") from None

@@ -12,7 +12,7 @@ from agnt5.contracts import errors
 from agnt5.contracts.errors import Agnt5Error, RunFailedError, StepFailedError, TaskFailedError, from_data
 from agnt5.replay import events as ev
 from agnt5.replay.chance import Chance
-from agnt5.replay.commands import Command, EmitSignal, RunStep, StartTask, StartTimer
+from agnt5.replay.commands import Command, EmitSignal, RequestApproval, RunStep, StartTask, StartTimer
 from agnt5.replay.futures import CommandFuture
 from agnt5.replay.ledger import IDENTITY
 from agnt5.replay.loop import DurableTimerHandle
@@ -30,6 +30,7 @@ _UNSEEN: frozenset[type[ev.Event]] = frozenset(
         ev.RunCompleted,
         ev.RunFailed,
         ev.RunCancelled,
+        ev.DecisionRefused,
         *(kind for kind in IDENTITY if kind is not ev.StepCompleted and kind is not ev.StepFailed),
     }
 )
@@ -50,6 +51,7 @@ class Answers:
         self._main: asyncio.Task[Any] | None = None
         self._cancels: dict[bool, str] = {}
         self._voided: list[int] = []
+        self._votes: dict[int, list[dict[str, Any]]] = {}
         self._batch: Sequence[ev.Event] = ()
         self._index = 0
         self._table: dict[type[ev.Event], Callable[[Any], None]] = {
@@ -62,6 +64,8 @@ class Answers:
             ev.SignalReceived: self._signal_received,
             ev.SignalDelivered: self._signal_delivered,
             ev.SignalRefused: self._signal_refused,
+            ev.ApprovalVoted: self._approval_voted,
+            ev.ApprovalDecided: self._approval_decided,
             ev.CancelRequested: self._cancel_requested,
             ev.RunReopened: self._reopened,
         }
@@ -181,6 +185,15 @@ class Answers:
         opened = self._pop(event.seq, EmitSignal, "the refusal of a signal")
         _settle(opened, None, _refusal(event.error))
 
+    def _approval_voted(self, event: ev.ApprovalVoted) -> None:
+        self._votes.setdefault(event.seq, []).append(_vote(event))
+
+    def _approval_decided(self, event: ev.ApprovalDecided) -> None:
+        opened = self._pop(event.seq, RequestApproval, "the decision of an approval")
+        votes = self._votes.pop(event.seq, [])
+        decision = _vote(event)
+        _settle(opened, decision | {"votes": [*votes, decision] if event.approver else votes})
+
     def _pop(self, seq: int, kind: type[Command], what: str) -> Opened | None:
         """The open command that an answer is for; None if the answer came before, or nobody waits for it."""
         state = self._state
@@ -239,6 +252,16 @@ def _settle(opened: Opened | None, value: Any, error: RunFailedError | Agnt5Erro
         future.set_result(value)
     else:
         future.fail(error)
+
+
+def _vote(event: ev.ApprovalVoted | ev.ApprovalDecided) -> dict[str, Any]:
+    return {
+        "decision": event.decision,
+        "approver": event.approver,
+        "comment": event.comment,
+        "data": event.data,
+        "at_ms": event.at,
+    }
 
 
 def _refusal(data: dict[str, Any]) -> Agnt5Error:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from agnt5.contracts.approvals import ApprovalTerms
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
@@ -59,6 +61,18 @@ class EmitSignal(Command):
     name: str
     target: str
     payload: Any = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestApproval(Command):
+    """Ask people for a decision."""
+
+    terms: ApprovalTerms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WithdrawApproval(Command):
+    """Take back the request of command `seq`. Not journaled: a decision that comes all the same is ignored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -142,6 +142,22 @@ class SignalEmitted(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalRequested(Event):
+    """People were asked for a decision; the fields are those of `ApprovalTerms`."""
+
+    seq: int
+    name: str
+    payload: Any = None
+    required_roles: list[str] = field(default_factory=list)
+    assignees: list[str] = field(default_factory=list)
+    quorum: int = 1
+    form: dict[str, Any] | None = None
+    due_ms: int = 0
+    self_approval: bool = False
+    requester: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PatchMarked(Event):
     """`ctx.patched(change)` answered True here."""
 
@@ -173,6 +189,41 @@ class TimerFired(Event):
     """The timer of command `seq` is due."""
 
     seq: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalVoted(Event):
+    """One of a quorum approved the request of command `seq`; more are needed."""
+
+    seq: int
+    approver: str
+    decision: str = "approved"
+    comment: str = ""
+    data: Any = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionRefused(Event):
+    """Somebody who may not decide the request of command `seq` tried to, or came too late. Code does not see it.
+
+    `why` is "role", "assignee", "self", "voted" or "closed".
+    """
+
+    seq: int
+    approver: str
+    decision: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalDecided(Event):
+    """The request of command `seq` has its answer: `approved`, `rejected`, or `timeout` (then by nobody)."""
+
+    seq: int
+    decision: str
+    approver: str = ""
+    comment: str = ""
+    data: Any = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
+from agnt5.contracts.approvals import ApprovalTerms
 from agnt5.contracts.errors import Agnt5Error, SerializationError
 from agnt5.replay import commands as cmd
 from agnt5.replay import events as ev
@@ -70,12 +71,25 @@ def encode_command(command: cmd.Command) -> bytes | None:
     return None if event is None else encode(event)
 
 
+def terms_data(terms: ApprovalTerms) -> dict[str, Any]:
+    """The terms of an approval as fields of the event that records it."""
+    return {name: getattr(terms, name) for name in _TERMS}
+
+
+def terms_of(event: ev.ApprovalRequested) -> ApprovalTerms:
+    """The terms that an event records."""
+    return ApprovalTerms(**{name: getattr(event, name) for name in _TERMS})
+
+
+_TERMS = tuple(item.name for item in dataclasses.fields(ApprovalTerms))
+
 _RECORDS: dict[type[cmd.Command], Callable[[Any], ev.Event]] = {
     cmd.StartTask: lambda c: ev.TaskScheduled(seq=c.seq, handler=c.handler, id=c.id),
     cmd.CancelTask: lambda c: ev.TaskCancelRequested(seq=c.seq, target=c.target),
     cmd.StartTimer: lambda c: ev.TimerStarted(seq=c.seq, due_ms=c.due_ms, name=c.name),
     cmd.AwaitSignal: lambda c: ev.SignalAwaited(seq=c.seq, name=c.name),
     cmd.EmitSignal: lambda c: ev.SignalEmitted(seq=c.seq, name=c.name, target=c.target, payload=c.payload),
+    cmd.RequestApproval: lambda c: ev.ApprovalRequested(seq=c.seq, **terms_data(c.terms)),
     cmd.MarkPatch: lambda c: ev.PatchMarked(seq=c.seq, change=c.change),
 }
 

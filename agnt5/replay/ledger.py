@@ -7,6 +7,7 @@ from typing import Any
 
 from agnt5.contracts.errors import NonDeterminismError
 from agnt5.replay.events import (
+    ApprovalRequested,
     Event,
     PatchMarked,
     RunReopened,
@@ -28,6 +29,7 @@ IDENTITY: dict[type[Event], Callable[[Any], Wanted]] = {
     TimerStarted: lambda event: ("timer", event.name, ""),
     SignalAwaited: lambda event: ("signal", event.name, ""),
     SignalEmitted: lambda event: ("emit", event.name, event.target),
+    ApprovalRequested: lambda event: ("approval", event.name, ""),
     PatchMarked: lambda event: ("patch", event.change, ""),
     StepCompleted: lambda event: ("step", event.name, ""),
     StepFailed: lambda event: ("step", event.name, ""),
@@ -40,6 +42,7 @@ _SHOWN: dict[str, Callable[[Wanted], str]] = {
     "timer": lambda wanted: f'timer "{wanted[1]}"' if wanted[1] else "an unnamed timer (sleep or timeout)",
     "signal": lambda wanted: f'a wait for signal "{wanted[1]}"',
     "emit": lambda wanted: f'signal "{wanted[1]}" to run {wanted[2]}',
+    "approval": lambda wanted: f'approval "{wanted[1]}"',
     "patch": lambda wanted: f'patch "{wanted[1]}"',
     "step": lambda wanted: f'step "{wanted[1]}"',
 }

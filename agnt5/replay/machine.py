@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, NoReturn
 
+from agnt5.contracts.approvals import ApprovalTerms
 from agnt5.contracts.errors import Agnt5Error, InvalidInputError, NonDeterminismError, WrongContextError
 from agnt5.contracts.ids import call_id, call_operation, child_id
 from agnt5.replay.answers import Answers
@@ -18,16 +19,18 @@ from agnt5.replay.commands import (
     Command,
     EmitSignal,
     MarkPatch,
+    RequestApproval,
     RunStep,
     StartTask,
     StartTimer,
 )
-from agnt5.replay.events import Event, RunStarted
+from agnt5.replay.events import ApprovalRequested, Event, RunStarted
 from agnt5.replay.futures import CommandFuture, SignalFuture
+from agnt5.replay.journal import terms_of
 from agnt5.replay.ledger import Wanted
 from agnt5.replay.loop import MAX_CALLBACKS, DeterministicLoop, DurableTimerHandle, EndlessLoopError, Halted
 from agnt5.replay.outcomes import Activation, ContinueAsNew, ContinuedAsNew, Failed
-from agnt5.replay.refs import TaskRef, key_part
+from agnt5.replay.refs import ApprovalRef, TaskRef, key_part
 from agnt5.replay.reopen import doubted
 from agnt5.replay.state import State
 
@@ -214,6 +217,19 @@ class Machine:
         command = EmitSignal(seq=seq, name=name, target=target, payload=payload)
         self._opened.add(command, future, is_new=recorded is None)
         return future
+
+    def request_approval(self, terms: ApprovalTerms) -> ApprovalRef:
+        """Ask people for a decision; recorded terms count. The answer is `{decision, approver, comment, data, at_ms,
+        votes}`, each vote the same without `votes`.
+        """
+        self._check_usable()
+        recorded = self._take(("approval", terms.name, ""))
+        if isinstance(recorded, ApprovalRequested):
+            terms = terms_of(recorded)
+        seq = self._ledger.seq
+        future = CommandFuture(seq, self._abandon, loop=self._loop)
+        self._opened.add(RequestApproval(seq=seq, terms=terms), future, is_new=recorded is None)
+        return ApprovalRef(seq, future)
 
     def patched(self, change: str) -> bool:
         """True if the changed code runs here: in new runs, and in open ones that had not come this far.

@@ -13,9 +13,11 @@ from agnt5.replay.commands import (
     CancelTimer,
     Command,
     EmitSignal,
+    RequestApproval,
     RunStep,
     StartTask,
     StartTimer,
+    WithdrawApproval,
 )
 from agnt5.replay.futures import CommandFuture
 from agnt5.replay.loop import DurableTimerHandle
@@ -39,6 +41,11 @@ _DATA: dict[type[Command], Callable[[Any], dict[str, Any]]] = {
     StartTimer: lambda command: {"kind": "timer", "name": command.name, "due_ms": command.due_ms},
     AwaitSignal: lambda command: {"kind": "signal", "name": command.name},
     EmitSignal: lambda command: {"kind": "emit", "name": command.name, "target": command.target},
+    RequestApproval: lambda command: {
+        "kind": "approval",
+        "name": command.terms.name,
+        "due_ms": command.terms.due_ms or None,
+    },
     RunStep: lambda command: {"kind": "step", "name": command.name},
 }
 
@@ -98,8 +105,8 @@ class OpenCommands:
         if opened is None:
             return None
         command = opened.command
-        if isinstance(command, StartTimer) and not settled:
-            self._new.append(CancelTimer(seq=seq))
+        if isinstance(command, StartTimer | RequestApproval) and not settled:
+            self._new.append(CancelTimer(seq=seq) if isinstance(command, StartTimer) else WithdrawApproval(seq=seq))
             self._cancels += 1
         elif isinstance(command, RunStep) and opened.is_new:
             kept = [new for new in self._new if new is not command]
@@ -111,7 +118,7 @@ class OpenCommands:
     def forget_cancels(self) -> None:
         """The cancels asked so far in this activation are known to be done."""
         if self._cancels:
-            self._new = [new for new in self._new if not isinstance(new, CancelTimer)]
+            self._new = [new for new in self._new if not isinstance(new, CancelTimer | WithdrawApproval)]
             self._cancels = 0
 
     def journaled(self) -> tuple[Command, ...]:

@@ -25,6 +25,14 @@ class TaskRef:
     cancelled_by: int | None = None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class ApprovalRef:
+    """A request for people's decision. Cancelling `future` takes it back."""
+
+    seq: int
+    future: CommandFuture
+
+
 def key_part(key: str) -> str:
     """A key as the own part of a child's id. One that could be read as a command number is marked with `=`."""
     check_id(key, "key")

@@ -8,6 +8,7 @@ from agnt5.contracts.ids import queue_of
 from agnt5.contracts.runs import Kind
 from agnt5.replay.commands import StartTask
 from agnt5.replay.events import RunStarted
+from agnt5.runtime.approvals import NOTICE, NOTICE_ROOM
 from agnt5.runtime.encoding import encode_checked
 from agnt5.runtime.live import LiveRun
 from agnt5.store.replies import NewCall, NewChild
@@ -61,9 +62,10 @@ def new_child(parent: LiveRun, command: StartTask, started: RunStarted) -> NewCh
         parent=parent.run_id,
         queue=queue,
         priority=priority,
-        options={name: value for name, value in options.items() if name in {"timeout_ms", "retries"}},
+        options={name: value for name, value in options.items() if name in {"timeout_ms", "retries", NOTICE}},
         holds=parent.holds(started),
         requester=started.requester,
     )
-    body = encode_checked(event, command.input, what, parent.host.settings.payload_limit)
+    limit = parent.host.settings.payload_limit + (NOTICE_ROOM if NOTICE in options else 0)
+    body = encode_checked(event, command.input, what, limit)
     return NewChild(command.id, command.seq, command.handler, queue, priority, body, timeout)

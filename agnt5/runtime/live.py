@@ -31,6 +31,7 @@ from agnt5.contracts.runs import RunStatus
 from agnt5.registry import Handler
 from agnt5.replay import journal
 from agnt5.replay.events import CancelRequested, Event, RunReopened, RunStarted
+from agnt5.runtime.approvals import NOTICE, with_link
 from agnt5.runtime.starting import REFUSAL
 from agnt5.sdk.port import RunInfo
 from agnt5.store.replies import Applied, Claimed, More
@@ -102,6 +103,8 @@ class LiveRun:
         """What the handler is called with. Raises `InvalidInputError` where the input does not fit."""
         if (refusal := started.options.get(REFUSAL)) is not None:
             raise InvalidInputError(refusal)
+        if (notice := started.options.get(NOTICE)) is not None:
+            return self.handler.bind(with_link(started, notice, self.host.settings, self.host.clock_ms()))
         return self.handler.bind(started.input)
 
     # ---- what comes in

@@ -74,7 +74,7 @@ async def start_run(store: Store, settings: Settings, request: StartRequest, han
         mode = (handler.mode if handler else request.mode) or "write"
         call = NewCall(request.run_id, request.handler, mode, queue, priority, body, digest, timeout)
         called = await store.call(call)
-        return Created(bool(called.out), called.status, called.out)
+        return Created(called.fresh, called.status, called.out)
     return await store.create(
         request.run_id,
         handler=request.handler,

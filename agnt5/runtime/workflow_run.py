@@ -29,9 +29,11 @@ from agnt5.replay.commands import (
     CancelTimer,
     Command,
     EmitSignal,
+    RequestApproval,
     RunStep,
     StartTask,
     StartTimer,
+    WithdrawApproval,
 )
 from agnt5.replay.events import (
     Event,
@@ -44,6 +46,7 @@ from agnt5.replay.events import (
 )
 from agnt5.replay.machine import Machine
 from agnt5.replay.outcomes import Cancelled, Completed, ContinuedAsNew, Failed, Outcome
+from agnt5.runtime.approvals import new_ask
 from agnt5.runtime.children import new_child
 from agnt5.runtime.encoding import encode_checked
 from agnt5.runtime.exits import contained
@@ -51,9 +54,6 @@ from agnt5.runtime.live import LiveRun
 from agnt5.sdk.context import WorkflowContext
 from agnt5.store.replies import Applied, More
 from agnt5.store.store import Batch
-
-Outside = EmitSignal | StartTask | CancelTask
-"""Commands whose effect is in another shard."""
 
 
 class LiveWorkflow(LiveRun):
@@ -109,8 +109,11 @@ class LiveWorkflow(LiveRun):
                 self.host.spawn(self._end(commands), self)
 
     def _resume(self) -> None:
-        """Take up what the journal left open (rule R4): signals to deliver, entities to call."""
-        self._reach_out(self.machine.open_commands())
+        """Take up what the journal left open (rule R4): what leaves the shard, and asks that an end had closed."""
+        commands = self.machine.open_commands()
+        self._reach_out(commands)
+        if asks := [new_ask(self, command) for command in commands if isinstance(command, RequestApproval)]:
+            self.append(Batch(asks=asks))
 
     # ---- commands
 
@@ -129,29 +132,36 @@ class LiveWorkflow(LiveRun):
 
     def _batch(self, commands: tuple[Command, ...]) -> tuple[Batch, Callable[[], None] | None]:
         batch = Batch()
-        outside: list[Outside] = []
+        outside: list[Command] = []
         for command in commands:
             body = journal.encode_command(command)
             if body is not None:
                 batch.bodies.append(body)
-            match command:
-                case EmitSignal():
-                    outside.append(command)
-                case StartTask() | CancelTask() if entity_of(command.id):
-                    outside.append(command)
-                case StartTask():
-                    batch.children.append(new_child(self, command, self.started))
-                case StartTimer():
-                    batch.timers.append((command.seq, command.due_ms))
-                case CancelTimer():
-                    batch.untimers.append(command.seq)
-                case CancelTask():
-                    batch.cancels.append((command.id, b'"its parent asked for it"'))
-                case _:
-                    pass
+            if _leaves(command):
+                outside.append(command)
+            else:
+                self._put(batch, command)
         if not outside:
             return batch, None
         return batch, lambda: self._reach_out(outside)
+
+    def _put(self, batch: Batch, command: Command) -> None:
+        """The effect of a command within its own shard."""
+        match command:
+            case StartTask():
+                batch.children.append(new_child(self, command, self.started))
+            case StartTimer():
+                batch.timers.append((command.seq, command.due_ms))
+            case CancelTimer():
+                batch.untimers.append(command.seq)
+            case RequestApproval():
+                batch.asks.append(new_ask(self, command))
+            case WithdrawApproval():
+                batch.unasks.append(command.seq)
+            case CancelTask():
+                batch.cancels.append((command.id, b'"its parent asked for it"'))
+            case _:
+                pass
 
     async def _step(self, command: RunStep) -> None:
         seq, name, what = command.seq, command.name, f"step {command.name!r} (run {self.run_id})"
@@ -169,7 +179,7 @@ class LiveWorkflow(LiveRun):
         for command in commands:
             if isinstance(command, EmitSignal):
                 self._reaching[command.seq] = self.host.spawn(self._deliver(command), self)
-            elif isinstance(command, StartTask | CancelTask) and entity_of(command.id):
+            elif isinstance(command, StartTask | CancelTask) and _leaves(command):
                 self._reaching[command.seq] = self.host.spawn(self._call_entity(command), self)
 
     async def park(self) -> bool:
@@ -229,7 +239,7 @@ class LiveWorkflow(LiveRun):
         self._reach_out(commands)
         if isinstance(self._outcome, Cancelled):
             for command in self.machine.open_commands():  # of other shards, where the end of this run is not seen
-                if isinstance(command, StartTask) and entity_of(command.id):
+                if isinstance(command, StartTask) and _leaves(command):
                     await self.host.calls.cancel(command.id)
         if open_tasks := [task for task in self._reaching.values() if not task.done()]:
             await asyncio.wait(open_tasks)
@@ -276,3 +286,10 @@ class LiveWorkflow(LiveRun):
         for step in self._steps.values():
             step.cancel()
         self.machine.close()
+
+
+def _leaves(command: Command) -> bool:
+    """Whether a command's effect is in another shard: signals, and calls of entities with their cancels."""
+    if isinstance(command, StartTask | CancelTask):
+        return entity_of(command.id) is not None
+    return isinstance(command, EmitSignal)

@@ -19,6 +19,7 @@ from agnt5.sdk.coordination import Signals, WorkflowSignals
 from agnt5.sdk.entities import EntityType
 from agnt5.sdk.entity_calls import EntityProxy
 from agnt5.sdk.handles import SpawnHandle, TaskHandle
+from agnt5.sdk.human import Human, WorkflowHuman
 from agnt5.sdk.observability import RunLog
 from agnt5.sdk.orchestration import (
     Call,
@@ -47,6 +48,7 @@ class Context:
         self._signals = Signals(port) if signals is None else signals
         self._headers = Headers(info.headers)
         self._log: RunLog | None = None
+        self._human = Human(info)
 
     # ---- orchestration
 
@@ -212,6 +214,11 @@ class Context:
         """Wait for a number of seconds or a timedelta. Durable as `timer`."""
         await coordination.sleep(self._commands("sleep"), seconds)
 
+    @property
+    def human(self) -> Human:
+        """`await ctx.human.approval(name, ...)` asks people for a decision and waits for it. Workflows only."""
+        return self._human
+
     # ---- time and chance
 
     def now(self) -> datetime:
@@ -359,6 +366,7 @@ class WorkflowContext(Context):
     def __init__(self, info: RunInfo, port: WorkflowPort) -> None:
         super().__init__(info, port, WorkflowSignals(port))
         self._workflow_port = port
+        self._human = WorkflowHuman(info, port)
 
     def task(
         self,

@@ -35,7 +35,7 @@ class Signals:
         It is delivered once, also when this run crashes in between. Raises `RunNotFoundError` or
         `RunEndedError` as the target's state tells, `InvalidInputError` for a name that is empty.
         """
-        _text(name, "ctx.signal.emit: name", "the name of a signal")
+        _signal_name(name, "ctx.signal.emit: name")
         _text(target_workflow_id, f"ctx.signal.emit({name!r}): target_workflow_id", "a run id")
         await self._port.emit_signal(name, target_workflow_id, payload)
 
@@ -55,7 +55,7 @@ class WorkflowSignals(Signals):
         """
         port = self._workflow_port
         delay_ms = None if timeout_ms is None else _delay(timeout_ms, f"ctx.signal({name!r}): timeout_ms")
-        signal = port.await_signal(_text(name, "ctx.signal: name", "the name of a signal"))
+        signal = port.await_signal(_signal_name(name, "ctx.signal: name"))
         if delay_ms is None or signal.done():
             return await signal
         timer = port.start_timer(port.now_ms() + delay_ms, f"signal:{name}")
@@ -99,6 +99,13 @@ def _delay(value: Any, what: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_DELAY_MS:
         raise InvalidInputError(f"{what}: expected milliseconds, a number from 0, found {value!r}")
     return round(value)
+
+
+def _signal_name(value: Any, what: str) -> str:
+    name = _text(value, what, "the name of a signal")
+    if name.startswith("human."):
+        raise InvalidInputError(f"{what} {name!r}: names that begin with 'human.' are reserved; see ctx.human.approval")
+    return name
 
 
 def _text(value: Any, what: str, expected: str) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol
 from uuid import UUID
 
+from agnt5.contracts.approvals import ApprovalTerms
 from agnt5.sdk.state import StateBuffer
 
 
@@ -34,6 +35,18 @@ class TaskRef(Protocol):
     @property
     def future(self) -> asyncio.Future[Any]:
         """Its outcome."""
+
+
+class ApprovalRef(Protocol):
+    """A request for people's decision as the port knows it."""
+
+    @property
+    def seq(self) -> int:
+        """Its command number."""
+
+    @property
+    def future(self) -> asyncio.Future[Any]:
+        """Its answer: `{decision, approver, comment, data, at_ms, votes}`. Cancelling it takes the request back."""
 
 
 class CommandPort(Protocol):
@@ -102,6 +115,9 @@ class WorkflowPort(CommandPort, Protocol):
 
     def await_signal(self, name: str) -> asyncio.Future[Any]:
         """The next signal of this name. Cancelling the future leaves later signals to later waits."""
+
+    def request_approval(self, terms: ApprovalTerms) -> ApprovalRef:
+        """Ask people for a decision."""
 
     def patched(self, change: str) -> bool:
         """True where the changed code is to run."""

@@ -40,12 +40,33 @@ def ops(run_id: str, shards: int) -> str:
 
 
 def alarms(run_id: str, shards: int) -> str:
-    """Set: a run's members of `timers` (its `t|` ones), so that none outlives it. Deleted when the run ends."""
+    """Set: a run's `t|` and `a|` members of `timers`, so that none outlives it. Deleted when the run ends."""
     return f"{prefix(shard_of(run_id, shards))}alarms:{run_id}"
 
 
+def ask(run_id: str, ref: str, shards: int) -> str:
+    """Hash: what a run asks of people, `ref` is `generation.seq`. Written by append and decide; expires with the run.
+
+    One of an earlier generation expires `retention` after the next one began.
+    """
+    return f"{prefix(shard_of(run_id, shards))}ask:{run_id}|{ref}"
+
+
+def asks(run_id: str, shards: int) -> str:
+    """Set: the refs of a run's asks of the current generation. Expires with the run."""
+    return f"{prefix(shard_of(run_id, shards))}asks:{run_id}"
+
+
+def inbox(shard: int) -> str:
+    """Sorted set by ms of asking: `run|ref` of the open asks. Left by each as it is decided or withdrawn."""
+    return f"{prefix(shard)}inbox"
+
+
 def timers(shard: int) -> str:
-    """Sorted set by due ms: `t|run|generation.seq`, `r|run` (next attempt), `d|run` (run timeout)."""
+    """Sorted set by due ms: `t|run|ref`, `a|run|ref` (an ask), `r|run` (next attempt), `d|run` (run timeout).
+
+    `ref` is `generation.seq`.
+    """
     return f"{prefix(shard)}timers"
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from agnt5.contracts.errors import (
     Agnt5Error,
+    ApprovalNotFoundError,
     DuplicateRunError,
     EntityBusyError,
     EntityNotFoundError,
@@ -27,6 +28,7 @@ from agnt5.store.replies import (
     Fired,
     More,
     NotClaimed,
+    Verdict,
     claim_of,
     dispatches,
     heir_of,
@@ -82,9 +84,9 @@ async def called(pending: Awaitable[list[Any]], run_id: str, handler: str) -> Ca
     reply = await pending
     match reply[0]:
         case b"CREATED":
-            return Called(RunStatus.QUEUED, dispatches(reply[2]), heir_of(reply[3]))
+            return Called(True, RunStatus.QUEUED, dispatches(reply[2]), heir_of(reply[3]))
         case b"EXISTS":
-            return Called(RunStatus(reply[1].decode()), heir=heir_of(reply[2]))
+            return Called(False, RunStatus(reply[1].decode()), heir=heir_of(reply[2]))
         case _:
             raise duplicate(reply, run_id, handler)
 
@@ -163,6 +165,18 @@ async def delivered(pending: Awaitable[list[Any]], run_id: str) -> list[Dispatch
             )
         case _:
             raise absent(reply, run_id)
+
+
+async def decided(pending: Awaitable[list[Any]], run_id: str, ref: str) -> Verdict:
+    reply = await pending
+    match reply[0]:
+        case b"NONE":
+            raise ApprovalNotFoundError(f"run {run_id}: it asks for no approval {ref}")
+        case b"GONE" | b"ENDED":
+            raise absent(reply, run_id)
+        case word:
+            status, by, at = (part.decode() for part in reply[1:4])
+            return Verdict(word.decode().lower(), status, by, int(at) if at else None, dispatches(reply[4]))
 
 
 async def cancelled(pending: Awaitable[list[Any]], run_id: str) -> tuple[RunStatus, list[Dispatch]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +33,7 @@ class Mail:
 class Called:
     """A call of an entity exists. `heir`: the calling host owns it already, or the call that came after it."""
 
+    fresh: bool
     status: RunStatus
     out: list[Dispatch] = field(default_factory=list)
     heir: Heir | None = None
@@ -139,6 +141,36 @@ class NewCall:
     digest: str = ""
     run_timeout_ms: int | None = None
     caller: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NewAsk:
+    """What an append asks of people. `body` is the journal body that records it; `barred` may not decide it ('': none).
+
+    `roles` and `people`: who may decide, anybody where empty. Names are compared as they are and hold no line break.
+    """
+
+    seq: int
+    body: bytes
+    due_ms: int | None = None
+    quorum: int = 1
+    roles: Sequence[str] = ()
+    people: Sequence[str] = ()
+    barred: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of a person's decision: `ok`, or why it was refused: `closed`, `role`, `assignee`, `self`, `voted`.
+
+    `status` is the ask's after it, `by` and `at_ms` who closed it and when (nobody and None while it is open).
+    """
+
+    word: str
+    status: str
+    by: str
+    at_ms: int | None
+    out: list[Dispatch]
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,8 +34,7 @@ def script(name: str, *, posts: bool = False) -> Script:
 
 
 NAMES = (
-    "advance", "answer", "append", "call", "cancel", "claim", "commit", "create", "deliver", "disown", "erase",
-    "finish", "fire",
-    "heart", "mend", "park", "reap", "renew", "reopen", "requeue", "retry",
+    "advance", "answer", "append", "call", "cancel", "claim", "commit", "create", "decide", "deliver", "disown",
+    "erase", "finish", "fire", "heart", "mend", "park", "reap", "renew", "reopen", "requeue", "retry",
     "wake",
 )  # fmt: skip

@@ -28,9 +28,11 @@ from agnt5.store.replies import (
     Dispatch,
     Fired,
     More,
+    NewAsk,
     NewCall,
     NewChild,
     NotClaimed,
+    Verdict,
 )
 from agnt5.store.scripts import script
 
@@ -60,16 +62,20 @@ class Ownership:
 
 @dataclass(slots=True)
 class Batch:
-    """What one append writes: journal bodies, and the children and timers that go with them."""
+    """What one append writes: journal bodies, and the children, timers and asks that go with them."""
 
     bodies: list[bytes] = field(default_factory=list)
     children: list[NewChild] = field(default_factory=list)
     timers: list[tuple[int, int]] = field(default_factory=list)
     untimers: list[int] = field(default_factory=list)
+    asks: list[NewAsk] = field(default_factory=list)
+    unasks: list[int] = field(default_factory=list)
     cancels: list[tuple[str, bytes]] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.bodies or self.children or self.timers or self.untimers or self.cancels)
+        return bool(
+            self.bodies or self.children or self.timers or self.untimers or self.asks or self.unasks or self.cancels
+        )
 
 
 class Store:
@@ -152,6 +158,19 @@ class Store:
         """
         return parsing.delivered(self._run("deliver", run_id, operation, body, self.journal_limit), run_id)
 
+    def decide(
+        self, run_id: str, ref: str, *, operation: str, approver: str, roles: Sequence[str], decision: str,
+        who: bytes, more: bytes,
+    ) -> Awaitable[Verdict]:  # fmt: skip
+        """One person's decision on an ask, once per `operation`; whether it was taken, or why not, and how it stands.
+
+        `who` and `more` are the JSON members of its journal entry, each with a comma before it: approver and
+        decision; comment and data. Raises `RunNotFoundError`, `RunEndedError` (while it was open),
+        `ApprovalNotFoundError`.
+        """
+        args = (ref, operation, approver, "\n".join(roles), decision, who, more, self.journal_limit)
+        return parsing.decided(self._run("decide", run_id, *args), run_id, ref)
+
     def cancel(
         self, run_id: str, *, reason: bytes, operation: str | None = None
     ) -> Awaitable[tuple[RunStatus, list[Dispatch]]]:
@@ -186,7 +205,7 @@ class Store:
         return parsing.claimed(self._run("claim", run_id, host, nonce, kind, PAGE))
 
     def append(self, own: Ownership, batch: Batch, *, status: str = "") -> Awaitable[Applied]:
-        """Record a batch: journal entries, children, timers and cancels take effect together or not at all.
+        """Record a batch: journal entries, children, timers, asks and cancels take effect together or not at all.
 
         Raises `JournalLimitError` (nothing written) past the limit of entries.
         """
@@ -196,7 +215,11 @@ class Store:
             args += [child.id, child.seq, child.handler, "", child.queue, child.priority, child.body, timeout]
         args.append(len(batch.timers))
         args += [part for timer in batch.timers for part in timer]
-        args += [len(batch.untimers), *batch.untimers, len(batch.cancels)]
+        args += [len(batch.untimers), *batch.untimers, len(batch.asks)]
+        for ask in batch.asks:
+            due = "" if ask.due_ms is None else ask.due_ms
+            args += [ask.seq, due, ask.quorum, "\n".join(ask.roles), "\n".join(ask.people), ask.barred, ask.body]
+        args += [len(batch.unasks), *batch.unasks, len(batch.cancels)]
         args += [part for cancel in batch.cancels for part in cancel]
         return parsing.applied(self._fenced("append", own, *args, self.retention_ms), own.run_id)
 

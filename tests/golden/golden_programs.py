@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from agnt5.contracts.approvals import ApprovalTerms
 from agnt5.contracts.errors import RunCancelledError, RunNotFoundError, StepFailedError, TaskFailedError
 
 
@@ -65,3 +66,23 @@ async def rounds(machine, started):
     for _ in range(2):
         total += await machine.await_signal("add")
     machine.continue_as_new({"total": total})
+
+
+async def approvals(machine, _started):
+    """Two people approve, one wait is taken back, one runs out of time."""
+    both = ApprovalTerms(
+        name="deploy",
+        payload={"version": 7},
+        required_roles=["admin", "ops"],
+        quorum=2,
+        form={"type": "object"},
+        due_ms=machine.now_ms() + 3_600_000,
+        requester="rob",
+    )
+    decided = await machine.request_approval(both).future
+    try:
+        async with asyncio.timeout(1):
+            await machine.request_approval(ApprovalTerms(name="quick", assignees=["ann"], self_approval=True)).future
+    except TimeoutError:
+        late = await machine.request_approval(ApprovalTerms(name="late", due_ms=machine.now_ms() + 1)).future
+    return [(vote["approver"], vote["at_ms"]) for vote in decided["votes"]], decided["data"], late["decision"]

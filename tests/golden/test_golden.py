@@ -9,6 +9,7 @@ from pathlib import Path
 
 import golden_programs
 import pytest
+from pydantic_core import from_json, to_json
 
 from agnt5.replay.checkpoints import KEYED, Checkpoints, ChildSlot, TimerSlot
 from agnt5.replay.events import RunCompleted, SignalReceived, TaskCompleted
@@ -31,13 +32,13 @@ def replayed(name: str):
     return answer.outcome
 
 
-@pytest.mark.parametrize("name", ["order", "reopened"])
+@pytest.mark.parametrize("name", ["approvals", "order", "reopened"])
 def test_a_completed_run_has_the_result_that_was_recorded(name):
     end = decode(entries(name)[-1])
     outcome = replayed(name)
     assert isinstance(end, RunCompleted)
     assert isinstance(outcome, Completed)
-    assert list(outcome.result) == end.result
+    assert from_json(to_json(outcome.result)) == end.result
 
 
 def test_a_cancelled_run_is_cancelled_again():

@@ -9,9 +9,20 @@ from zlib import crc32
 
 from hypothesis import strategies as st
 
+from agnt5.contracts.approvals import ApprovalTerms
 from agnt5.contracts.errors import Agnt5Error
 from agnt5.replay import events as ev
-from agnt5.replay.commands import CancelStep, CancelTask, CancelTimer, EmitSignal, RunStep, StartTask, StartTimer
+from agnt5.replay.commands import (
+    CancelStep,
+    CancelTask,
+    CancelTimer,
+    EmitSignal,
+    RequestApproval,
+    RunStep,
+    StartTask,
+    StartTimer,
+    WithdrawApproval,
+)
 from agnt5.replay.journal import decode, encode, event_of
 from agnt5.replay.machine import Machine
 
@@ -32,6 +43,7 @@ simple = st.one_of(
     st.tuples(st.just("timer"), names, delays),
     st.tuples(st.just("signal"), names),
     st.tuples(st.just("emit"), names),
+    st.tuples(st.just("approval"), names),
     st.tuples(st.just("draw")),
     st.tuples(st.just("yield")),
     st.tuples(st.just("raise")),
@@ -58,7 +70,7 @@ def _nested(block):
     )
 
 
-PLAIN = ("task", "task", "keyed", "spawn", "cancelled_task", "step", "step", "signal", "emit")
+PLAIN = ("task", "task", "keyed", "spawn", "cancelled_task", "step", "step", "signal", "emit", "approval")
 NESTS = ("gather", "group", "race", "queue", "background", "timeout", "wait_for", "try", "patched")
 DELAYS = (0, 1, 1500, 60_000)
 
@@ -157,6 +169,10 @@ class Interpreter:
         future = m.emit_signal(name, "order-18", 1)
         return await self.note(future.seq, future)
 
+    async def do_approval(self, m, name):
+        ref = m.request_approval(ApprovalTerms(name=name, payload=m.now_ms(), due_ms=m.now_ms() + 1500))
+        return await self.note(ref.seq, ref.future)
+
     async def do_draw(self, m):
         return [m.random().random(), str(m.uuid()), m.now_ms()]
 
@@ -247,6 +263,7 @@ class World:
         self.cancelled: set[int] = set()
         self.timers: dict[int, int] = {}
         self.emitted: set[int] = set()
+        self.asks: dict[int, bool] = {}
         self.steps: dict[int, str] = {}
         self.signals = self.values = 0
         self.cancel_sent = False
@@ -302,6 +319,10 @@ class World:
                 self.timers.setdefault(command.seq, command.due_ms)
             case CancelTimer():
                 self.timers[command.seq] = 0
+            case RequestApproval():
+                self.asks.setdefault(command.seq, True)
+            case WithdrawApproval():
+                self.asks[command.seq] = False
             case EmitSignal():
                 self.emitted.add(command.seq)
             case RunStep():
@@ -314,6 +335,7 @@ class World:
     def choices(self) -> list:
         done = [self.end_task] * len(self.tasks) + [self.deliver] * len(self.emitted)
         done += [self.fire] * sum(1 for due in self.timers.values() if due) + [self.end_step] * len(self.steps)
+        done += [self.decide] * sum(self.asks.values())
         if self.signals < 8:
             done.append(self.send)
         if not self.cancel_sent and self.rng.random() < 0.05:
@@ -335,6 +357,19 @@ class World:
         self.now_ms = max(self.now_ms, self.timers[seq])
         self.timers[seq] = 0
         self.append(ev.TimerFired(seq=seq))
+
+    def decide(self):
+        seq = self.rng.choice(sorted(seq for seq, is_open in self.asks.items() if is_open))
+        kind = self.rng.random()
+        if kind < 0.2:
+            self.append(ev.DecisionRefused(seq=seq, approver="eve", decision="approved", why="role"))
+        elif kind < 0.4:
+            self.append(ev.ApprovalVoted(seq=seq, approver="bob", comment=self.value("vote")))
+        else:
+            self.asks[seq] = False
+            decision = self.rng.choice(("approved", "rejected", "timeout"))
+            approver = "" if decision == "timeout" else "ann"
+            self.append(ev.ApprovalDecided(seq=seq, decision=decision, approver=approver))
 
     def end_step(self):
         seq = self.rng.choice(sorted(self.steps))
@@ -429,6 +464,8 @@ def identities(journal: list[ev.Event]) -> dict[int, tuple]:
                 found.setdefault(event.seq, ("signal", event.name, ""))
             case ev.SignalEmitted():
                 found.setdefault(event.seq, ("emit", event.name, event.target))
+            case ev.ApprovalRequested():
+                found.setdefault(event.seq, ("approval", event.name, ""))
             case ev.PatchMarked():
                 found.setdefault(event.seq, ("patch", event.change, ""))
             case ev.TaskCancelRequested():

@@ -13,7 +13,7 @@ from replay_world import RUN_ID, Interpreter, identities, play, programs, simple
 
 from agnt5.contracts.errors import NonDeterminismError
 from agnt5.replay import events as ev
-from agnt5.replay.commands import CancelTimer, RunStep
+from agnt5.replay.commands import CancelTimer, RunStep, WithdrawApproval
 from agnt5.replay.journal import KINDS, decode, encode
 from agnt5.replay.machine import Machine
 
@@ -43,7 +43,7 @@ def test_replaying_an_unchanged_journal_changes_nothing_and_asks_nothing_new(blo
             if isinstance(command, RunStep):
                 assert command.seq not in recorded
             else:
-                assert isinstance(command, CancelTimer) and not processed, command
+                assert isinstance(command, CancelTimer | WithdrawApproval) and not processed, command
         machine.close()
 
 
@@ -176,6 +176,7 @@ BY_TYPE = {
     "str | None": st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=12),
     "Any": json_values,
     "dict[str, Any]": st.dictionaries(st.text("abc", max_size=3), json_values, max_size=3),
+    "dict[str, Any] | None": st.none() | st.dictionaries(st.text("abc", max_size=3), json_values, max_size=3),
     "list[str]": st.lists(st.text("abc", max_size=3), max_size=3),
     "dict[str, str]": st.dictionaries(st.text("abc", max_size=3), st.text("xyz", max_size=3), max_size=3),
 }

@@ -44,7 +44,7 @@ ROOTS = ("r0", "r1", "r2", "r3", "r4")
 WEIGHTS = {
     "create": 2, "signal": 2, "cancel": 1, "reopen": 2, "claim": 6, "append": 8, "ask_for_children_again": 2,
     "finish": 4, "fail_attempt": 2, "park": 4, "hand_back": 1, "renew": 1, "repeat": 5, "lose_count": 1,
-    "hours_pass": 1, "fire": 2, "host_dies": 2, "try_alone": 1, "send_again": 1,
+    "hours_pass": 1, "fire": 2, "host_dies": 2, "try_alone": 1, "send_again": 1, "ask": 4, "decide": 6,
 }  # fmt: skip
 ACTS = [act for act, weight in WEIGHTS.items() for _ in range(weight)]
 
@@ -70,6 +70,18 @@ class Run:
     danger: bool = False
     signals: set[str] = field(default_factory=set)
     hosts: str = ""
+    asks: dict[str, Ask] = field(default_factory=dict)
+
+
+@dataclass
+class Ask:
+    """What a run asks of people, as the model has it."""
+
+    quorum: int
+    role: str
+    past: bool
+    status: str = "open"
+    voters: set[str] = field(default_factory=set)
 
 
 @dataclass
@@ -162,9 +174,17 @@ class StoreMachine(RuleBasedStateMachine):
             run.status = "queued"
 
     def untime(self, run_id: str) -> None:
-        self.timers = {m: due for m, due in self.timers.items() if not (m[0] == "t" and m.split("|")[1] == run_id)}
+        self.timers = {m: due for m, due in self.timers.items() if not (m[0] in "ta" and m.split("|")[1] == run_id)}
+
+    def shut(self, run: Run, ref: str, status: str) -> None:
+        run.asks[ref].status = status
+        self.timers.pop(f"a|{run.id}|{ref}", None)
+        if status != "withdrawn":
+            self.tell(run, "ApprovalDecided")
 
     def end(self, run: Run, how: str) -> None:
+        for ask in run.asks.values():
+            ask.status = "withdrawn" if ask.status == "open" else ask.status
         run.status, run.owner, run.retry = ENDS[how], None, False
         run.journal.append(LAST[run.status])
         self.untime(run.id)
@@ -316,6 +336,67 @@ class StoreMachine(RuleBasedStateMachine):
         if timer is not None:
             self.timers[f"t|{run.id}|{run.gen}.{number}"] = timer == 1
 
+    def ask(self, data: st.DataObject) -> None:
+        """People are asked, or are asked no more."""
+        due, takes_back = data.draw(st.sampled_from([None, 1, FAR])), data.draw(st.integers(0, 3)) == 0
+        quorum, role = data.draw(st.sampled_from([1, 1, 2])), data.draw(st.sampled_from(["", "x"]))
+        self.born += 1
+        number = self.born
+
+        def verb(own: Ownership) -> Awaitable[Any]:
+            batch = runs.asking(number, due_ms=due, quorum=quorum, roles=[role] if role else [])
+            known = self.runs[own.run_id].asks
+            if takes_back and known:
+                batch.unasks.append(int(sorted(known)[0].partition(".")[2]))
+            return self.store.append(own, batch)
+
+        run, _ = self.write(data, verb)
+        if run is None:
+            return
+        run.journal.append("ApprovalRequested")
+        run.crashes, run.danger = 0, False
+        if takes_back and run.asks and run.asks[first := sorted(run.asks)[0]].status == "open":
+            self.shut(run, first, "withdrawn")
+        ref = f"{run.gen}.{number}"
+        run.asks[ref] = Ask(quorum, role, due == 1)
+        if due is not None:
+            self.timers[f"a|{run.id}|{ref}"] = due == 1
+
+    def decide(self, data: st.DataObject) -> None:
+        asked = sorted((run.id, ref) for run in self.runs.values() for ref in run.asks)
+        if not asked:
+            return
+        run_id, ref = data.draw(st.sampled_from(asked), label="ask")
+        run, ask = self.runs[run_id], self.runs[run_id].asks[ref]
+        approver, roles = data.draw(st.sampled_from("abc")), data.draw(st.sampled_from([[], ["x"], ["x"]]))
+        decision = data.draw(st.sampled_from(["approved", "approved", "rejected"]))
+        self.born += 1
+        given = {"operation": str(self.born), "approver": approver, "roles": roles, "decision": decision}
+        call = lambda: runs.decide(self.store, run_id, ref, **given)
+        if run.status in ENDED and ask.status == "withdrawn":
+            self.refused_as_ended(call)
+            return
+        verdict = self.do(call)
+        if ask.status == "open" and ask.past:
+            self.shut(run, ref, "timeout")
+        word = (
+            "closed" if ask.status != "open"
+            else "role" if ask.role and ask.role not in roles
+            else "voted" if approver in ask.voters
+            else "ok"
+        )  # fmt: skip
+        assert verdict.word == word
+        if word != "ok":
+            run.journal += [] if run.status in ENDED else ["DecisionRefused"]
+        else:
+            ask.voters.add(approver)
+            if decision == "rejected" or len(ask.voters) >= ask.quorum:
+                self.shut(run, ref, decision)
+            else:
+                run.journal.append("ApprovalVoted")
+        assert verdict.status == ask.status
+        self.unchanged(call, refused=False)
+
     def ask_for_children_again(self, data: st.DataObject) -> None:
         """Rule R4: what a new owner does with commands that have no completion."""
 
@@ -384,6 +465,7 @@ class StoreMachine(RuleBasedStateMachine):
             run.gen += 1
             run.journal = ["RunStarted"]
             run.kids.clear()
+            run.asks.clear()
             self.untime(run.id)
 
     def repeat(self, data: st.DataObject) -> None:
@@ -434,6 +516,8 @@ class StoreMachine(RuleBasedStateMachine):
                 continue
             if sort == "t":
                 self.tell(run, "TimerFired")
+            elif sort == "a":
+                self.shut(run, member.split("|")[2], "timeout")
             elif sort == "r":
                 run.status, run.retry = "queued", False
             elif run.owner is not None:
@@ -488,6 +572,8 @@ class StoreMachine(RuleBasedStateMachine):
             assert record.get(b"epoch", b"").decode() == (run.owner or ""), run
             assert [json.loads(entry)["e"] for entry in found[f"log:{run.id}"]] == run.journal, run
             assert {kid.decode() for kid in found.get(f"kids:{run.id}", {})} == run.kids, run
+            for ref, ask in run.asks.items():
+                assert found[f"ask:{run.id}|{ref}"][b"status"].decode() == ask.status, run
 
     def teardown(self) -> None:
         """Everything is brought to its end, and then nothing is left that will not expire."""

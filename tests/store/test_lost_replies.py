@@ -82,6 +82,35 @@ async def refused(store: Store) -> None:
     await store.refuse(await runs.owned(store, "r"), seen=1, trouble="t")
 
 
+async def asking(store: Store) -> Any:
+    owner = await runs.owned(store, "r")
+    await store.append(owner, runs.asking(roles=["admin"], due_ms=FAR))
+    return owner
+
+
+async def asked_and_parked(store: Store) -> None:
+    await store.park(await asking(store), seen=2)
+
+
+async def asked_of_two(store: Store) -> None:
+    owner = await runs.owned(store, "r")
+    await store.append(owner, runs.asking(quorum=2))
+    await store.park(owner, seen=2)
+
+
+async def asked_too_long_ago(store: Store) -> None:
+    await runs.parked(store, "r", runs.asking(due_ms=1))
+
+
+async def ended_asking(store: Store) -> None:
+    await store.finish(await asking(store), "failed", b"{}")
+
+
+def decide(**changed: Any) -> Any:
+    """A verb: a person decides."""
+    return lambda store, _: runs.decide(store, **changed)
+
+
 BIG = Batch(
     bodies=[runs.body("TaskScheduled", seq=1)], children=[runs.child("r~1", 1)], timers=[(2, FAR)], untimers=[2]
 )
@@ -103,6 +132,17 @@ CASES: dict[str, tuple[Any, Any]] = {
     "renew, refused": (owned_with_signal, lambda s, o: s.renew(o, seen=1, body=b'{"e":"RunStarted"}', carried=[])),
     "reopen": (failed, lambda s, o: s.reopen("r")),
     "deliver": (own, lambda s, o: s.deliver("r", operation="1", body=SIGNAL)),
+    "append, asking": (own, lambda s, o: s.append(o, runs.asking(roles=["a", "b"], due_ms=FAR))),
+    "append, withdrawing": (asking, lambda s, o: s.append(o, Batch(unasks=[1]))),
+    "finish, asking": (asking, lambda s, o: s.finish(o, "completed", b"1")),
+    "renew, asking": (asking, lambda s, o: s.renew(o, seen=2, body=b'{"e":"RunStarted"}', carried=[])),
+    "reopen, asking": (ended_asking, lambda s, o: s.reopen("r")),
+    "decide": (asked_and_parked, decide(roles=["admin"])),
+    "decide, owned": (asking, decide(roles=["admin"])),
+    "decide, one of two": (asked_of_two, decide()),
+    "decide, refused": (asked_and_parked, decide(roles=["intern"])),
+    "decide, too late": (asked_too_long_ago, decide()),
+    "fire, asking": (asked_too_long_ago, lambda s, o: s.fire(SHARD, limit=10, timeout_error=runs.LATE)),
     "cancel, queued": (queued, lambda s, o: s.cancel("r", reason=b'"x"', operation="1")),
     "cancel, owned": (own, lambda s, o: s.cancel("r", reason=b'"x"', operation="1")),
     "fire": (due, lambda s, o: s.fire(SHARD, limit=10, timeout_error=runs.LATE)),
@@ -136,6 +176,24 @@ async def test_answers_that_decide_are_the_same_after_a_lost_reply(store, far_st
     proxy.lose_replies_to(MARKER)
     assert await far_store.claim("r", host="h", nonce="z", kind="workflow") == NotClaimed("waiting")
     assert proxy.lost == 3
+
+
+async def test_a_decision_whose_reply_was_lost_is_not_told_that_it_came_too_late(store, far_store, proxy):
+    await asked_and_parked(store)
+    proxy.lose_replies_to(MARKER)
+    refused = await runs.decide(far_store, operation="1", roles=["intern"])
+    proxy.lose_replies_to(MARKER, times=2)
+    taken = await runs.decide(far_store, operation="2", roles=["admin"])
+    proxy.lose_replies_to(MARKER)
+    late = await runs.decide(far_store, operation="3", approver="bob", roles=["admin"])
+    assert proxy.lost == 4
+    assert (refused.word, taken.word, late.word) == ("role", "ok", "closed")
+    assert (taken.status, taken.by, late.by) == ("approved", "ann", "ann")
+    assert (await runs.names(store, "r"))[2:] == ["DecisionRefused", "ApprovalDecided", "DecisionRefused"]
+    # repeated by hand, long after: each has its own answer still, also when the run has ended
+    await store.finish(await runs.claim(store, "r"), "completed", b"1")
+    assert (await runs.decide(store, operation="2", roles=["admin"])).word == "ok"
+    assert (await runs.decide(store, operation="1", roles=["intern"])).word == "role"
 
 
 async def test_five_hundred_appends_with_a_third_of_the_replies_lost_are_five_hundred_entries(store, far_store, proxy):

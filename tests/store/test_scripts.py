@@ -26,7 +26,7 @@ SAMPLES: dict[str, Any] = {
 }  # fmt: skip
 
 
-LIBRARY = ("lib/core", "lib/births", "lib/claims", "lib/ends", "lib/fence", "lib/locks")
+LIBRARY = ("lib/core", "lib/asks", "lib/births", "lib/claims", "lib/ends", "lib/fence", "lib/locks", "lib/strikes")
 
 
 def text(name: str) -> str:
@@ -127,6 +127,9 @@ CASES = [(name, word) for name in NAMES if name not in STUBLESS for word in name
 VERBS: dict[str, Any] = {
     "create": lambda s, o: s.create("r", handler="s.h", kind="k", queue="q", priority=1, body=b"{}", digest="d"),
     "deliver": lambda s, o: s.deliver("r", operation="1", body=b"{}"),
+    "decide": lambda s, o: s.decide(
+        "r", "0.1", operation="1", approver="ann", roles=["admin"], decision="approved", who=b"", more=b""
+    ),
     "cancel": lambda s, o: s.cancel("r", reason=b'""'),
     "reopen": lambda s, o: s.reopen("r"),
     "wake": lambda s, o: s.wake("r"),

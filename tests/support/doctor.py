@@ -36,6 +36,10 @@ class Shard:
         """Keys that start so: their rest, and their members."""
         return [(name[len(start) :], self.members(name)) for name in self.keys if name.startswith(start)]
 
+    def named_hashes(self, start: str) -> Iterable[tuple[str, dict[bytes, bytes]]]:
+        """Hashes that start so: their rest, and their fields."""
+        return [(name[len(start) :], value) for name, value in self.keys.items() if name.startswith(start)]
+
 
 def examine(client: redis.Redis, *, hosts: set[str] | None = None) -> list[str]:
     """What is wrong with the store, in sentences. `hosts`: those that live (None: whoever owns something)."""
@@ -63,7 +67,8 @@ def _ended(shard: Shard, run_id: str, record: dict[str, str]) -> Iterable[str]:
         yield f"{run_id} is {record['status']}, its journal ends with {log[-1]!r}"
     if record.get("host") or record.get("epoch"):
         yield f"{run_id} has ended and an owner"
-    for name in (f"run:{run_id}", f"log:{run_id}", f"ops:{run_id}"):
+    asks = [name for name in shard.keys if name.startswith(f"ask:{run_id}|")]
+    for name in (f"run:{run_id}", f"log:{run_id}", f"ops:{run_id}", f"asks:{run_id}", *asks):
         if name in shard.keys and name not in shard.ttl:
             yield f"{name} has ended and no TTL"
     for name in (f"kids:{run_id}", f"alarms:{run_id}"):
@@ -119,6 +124,13 @@ def _indexes(shard: Shard) -> Iterable[str]:
         for kid in members:
             if shard.runs.get(kid, {}).get("status") in ENDED | {None}:
                 yield f"{parent} waits for {kid}, which is {shard.runs.get(kid, {}).get('status')}"
+    inbox = shard.members("inbox")
+    open_asks = {name for name, fields in shard.named_hashes("ask:") if fields[b"status"] == b"open"}
+    if inbox != open_asks:
+        yield f"the inbox holds {inbox}, and {open_asks} are open"
+    for name in open_asks:
+        if shard.runs.get(name.partition("|")[0], {}).get("status") in ENDED | {None}:
+            yield f"{name} is open, and its run has ended"
     alarms = set().union(*(members for _, members in shard.named("alarms:")))
-    if alarms != {timer for timer in shard.timers if timer.startswith("t|")}:
+    if alarms != {timer for timer in shard.timers if timer.startswith(("t|", "a|"))}:
         yield f"alarms {alarms} and timers {shard.timers} differ"

@@ -15,6 +15,7 @@ ENDS = "tests/store/test_ends.py"
 BACK = "tests/store/test_giving_back.py"
 BEAT = "tests/store/test_beat_scripts.py"
 LOST = "tests/store/test_lost_replies.py"
+ASKS = "tests/store/test_asks.py"
 OUTAGES = "tests/store/test_outages.py"
 ENTITIES = "tests/property/test_entity_machine.py"
 CALLS = "tests/store/test_entity_scripts.py"
@@ -55,7 +56,7 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "an ended journal never expires": Mutant(MACHINE, "redis.call('PEXPIRE', P .. 'log:' .. id, retention)\n"),
     "an old journal never expires": Mutant(MACHINE, "redis.call('PEXPIRE', old, ARGV[5])\n"),
-    "timers outlive their run": Mutant(MACHINE, "  unset_timers(id)\n  if r.trouble", "  if r.trouble"),
+    "timers outlive their run": Mutant(MACHINE, "  unset_timers(id)\n  if r.asks", "  if r.asks"),
     "an old generation keeps its children": Mutant(
         MACHINE, "redis.call('DEL', P .. 'kids:' .. id)\nunset_timers(id)\n", "unset_timers(id)\n"
     ),
@@ -81,6 +82,31 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "the limit is not looked at": Mutant(APPEND, "bodies > 0 and length + bodies > limit", "false"),
     "a write behind a refused one is taken": Mutant(APPEND, "if full or bodies > 0", "if bodies > 0"),
+    "roles are not looked at": Mutant(ASKS, "if roles ~= '' then", "if false then"),
+    "a part of a role is a role": Mutant(
+        ASKS, "string.find('\\n' .. list .. '\\n', '\\n' .. line .. '\\n', 1, true)", "string.find(list, line, 1, true)"
+    ),
+    "anybody is an assignee": Mutant(
+        ASKS, "if people ~= '' and not holds(people, approver) then return 'ASSIGNEE' end\n"
+    ),
+    "who asks decides": Mutant(ASKS, "if barred == approver then return 'SELF' end\n"),
+    "an ask is decided twice": Mutant(ASKS, "if status ~= 'open' then return 'CLOSED' end\n"),
+    "a timeout comes after the decision": Mutant(
+        ASKS, "if redis.call('HGET', key, 'status') ~= 'open' then return false end\n"
+    ),
+    "a due time that beat has not seen has not come": Mutant(ASKS, "tonumber(due) <= NOW then", "false then"),
+    "one is a quorum": Mutant(ASKS, "or tonumber(yes) >= tonumber(quorum)", "or true"),
+    "one person votes twice": Mutant(ASKS, "if holds(voters, approver) then return 'VOTED' end\n"),
+    "an ask outlives its run": Mutant(ASKS, "if r.asks then end_asks(id, retention, '|end') end\n"),
+    "an ask outlives its generation": Mutant(ASKS, "  end_asks(id, ARGV[5], '')\n"),
+    "an ended ask never expires": Mutant(ASKS, "redis.call('PEXPIRE', P .. 'ask:' .. id .. '|' .. ref, retention)\n"),
+    "what code took back is asked again": Mutant(
+        ASKS, "and not (old[1] == 'withdrawn' and old[2] == '|end')", "and false"
+    ),
+    "a refusal wakes its run": Mutant(ASKS, "if (r.host or '') ~= '' then return tell", "if true then return tell"),
+    "a refusal hides an event": Mutant(ASKS, "redis.call('HGET', P .. 'run:' .. id, 'seen') == ms(n - 1)", "true"),
+    "refusals fill the journal": Mutant(ASKS, " < tonumber(ARGV[9]) / 2", " < 1e9"),
+    "a lost decision came too late": Mutant(LOST, "if before then return answer(before) end"),
     "what nobody takes blocks the rest": Mutant(
         BEAT, "redis.call('ZADD', zset, ms(NOW + slack * math.pow(2, math.min(sends + 1, 10))), id)\n"
     ),

@@ -7,7 +7,7 @@ from typing import Any
 
 from agnt5.contracts.errors import StaleEpochError
 from agnt5.store import keys
-from agnt5.store.replies import Claimed, NewChild, NotClaimed
+from agnt5.store.replies import Claimed, NewAsk, NewChild, NotClaimed
 from agnt5.store.store import Batch, Ownership, Store
 
 HANDLER = "orders.fulfil"
@@ -26,6 +26,24 @@ def child(run_id: str, seq: int, **options: Any) -> NewChild:
     return NewChild(run_id, seq, HANDLER, QUEUE, 5, body("RunStarted", handler=HANDLER), **options)
 
 
+def ask(seq: int = 1, **options: Any) -> NewAsk:
+    """A question to people."""
+    return NewAsk(seq, body("ApprovalRequested", seq=seq, name="deploy"), **options)
+
+
+def asking(seq: int = 1, **options: Any) -> Batch:
+    """An append that asks people."""
+    new = ask(seq, **options)
+    return Batch(bodies=[new.body], asks=[new])
+
+
+def decide(store: Store, run_id: str = "r", ref: str = "0.1", **changed: Any) -> Any:
+    """A person decides; Ann approves, unless it is said otherwise."""
+    given: dict[str, Any] = {"operation": "1", "approver": "ann", "roles": [], "decision": "approved"} | changed
+    who = json.dumps({"approver": given["approver"], "decision": given["decision"]}, separators=(",", ":"))
+    return store.decide(run_id, ref, who=f",{who[1:-1]}".encode(), more=b',"comment":"c"', **given)
+
+
 async def create(store: Store, run_id: str, kind: str = "workflow", **options: Any) -> Any:
     """Start a root run."""
     options = {"queue": QUEUE, "priority": 5, "digest": "d", "body": body("RunStarted", handler=HANDLER), **options}
@@ -37,6 +55,12 @@ async def claim(store: Store, run_id: str, host: str = "h1", nonce: str = "n", k
     claimed = await store.claim(run_id, host=host, nonce=nonce, kind=kind)
     assert isinstance(claimed, Claimed), claimed
     return Ownership(run_id, host, claimed.epoch)
+
+
+async def claim_woken(store: Store, run_id: str = "r") -> Ownership:
+    """Own a parked run: a signal wakes it."""
+    await store.deliver(run_id, operation="wake", body=body("SignalReceived", name="wake"))
+    return await claim(store, run_id, nonce="woken")
 
 
 async def not_claimed(store: Store, run_id: str) -> NotClaimed:

@@ -15,6 +15,7 @@ from agnt5 import codec, function, workflow
 from agnt5.registry import isolated
 from agnt5.replay import commands as cmd
 from agnt5.replay import events as ev
+from agnt5.replay.journal import event_of
 from agnt5.replay.machine import Machine
 from agnt5.replay.outcomes import Completed
 from agnt5.sdk.context import EntityContext, FunctionContext, WorkflowContext
@@ -30,6 +31,7 @@ RECORD = {
     cmd.StartTimer: lambda c: ev.TimerStarted(seq=c.seq, due_ms=c.due_ms, name=c.name),
     cmd.AwaitSignal: lambda c: ev.SignalAwaited(seq=c.seq, name=c.name),
     cmd.EmitSignal: lambda c: ev.SignalEmitted(seq=c.seq, name=c.name, target=c.target, payload=c.payload),
+    cmd.RequestApproval: event_of,
     cmd.MarkPatch: lambda c: ev.PatchMarked(seq=c.seq, change=c.change),
 }
 

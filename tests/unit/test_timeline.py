@@ -52,6 +52,7 @@ def test_an_end_closes_what_nobody_waits_for_any_more():
 
 def test_every_event_of_a_journal_is_told_or_ends_what_was():
     samples = {"error": {"type": "E", "message": "m"}, "name": "n", "seq": 9, "handler": "a.b", "kind": "k", "id": "x"}
+    samples |= {"approver": "ann", "decision": "approved", "why": "role"}
     for kind in {k for k in vars(ev).values() if isinstance(k, type) and issubclass(k, ev.Event) and k is not ev.Event}:
         fields = kind.__dataclass_fields__
         known = {

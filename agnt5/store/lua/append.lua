@@ -1,10 +1,11 @@
 #!lua
--- Record what an owner's run asked for or computed, with the children and timers that it causes.
--- Uses: core fence births claims locks ends
+-- Record what an owner's run asked for or computed, with the children, timers and asks that it causes.
+-- Uses: core fence births claims asks locks ends
 -- ARGV: id epoch op host status limit
 --       bodies (count, then each) children (count, then id seq handler kind queue priority body timeout each)
---       timers (count, then seq due each) untimers (count, then seq each) cancels (count, then child reason each)
---       retention
+--       timers (count, then seq due each) untimers (count, then seq each)
+--       asks (count, then seq due quorum roles people barred body each) unasks (count, then seq each)
+--       cancels (count, then child reason each) retention
 -- status: '' leaves it as it is. Past the limit every append of this claim is refused, so that none goes missing
 -- between others. A child that exists is taken up again; if it ended while nobody listened, its parent is told now.
 -- Replies: OK length now out mail | AGAIN length | STALE status | GAP op | LIMIT length
@@ -53,6 +54,12 @@ for _ = 1, tonumber(take()) do
   redis.call('ZREM', P .. 'timers', member)
   redis.call('SREM', P .. 'alarms:' .. id, member)
 end
+
+for _ = 1, tonumber(take()) do
+  local ref = r.gen .. '.' .. take()
+  open_ask(id, ref, take(), take(), take(), take(), take(), take())
+end
+for _ = 1, tonumber(take()) do close_ask(id, r.gen .. '.' .. take(), 'withdrawn', '') end
 
 local cancels, retention = tonumber(take()), ARGV[#ARGV]
 for _ = 1, cancels do

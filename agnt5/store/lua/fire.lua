@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Deliver the shard's due timers, oldest first.
--- Uses: core claims locks ends
+-- Uses: core claims asks locks ends
 -- ARGV: limit retention timeout_error
 -- Replies: OK fired next_due now out lateness
 local due = redis.call('ZRANGEBYSCORE', P .. 'timers', '-inf', NOW_S, 'WITHSCORES', 'LIMIT', 0, ARGV[1])
@@ -16,6 +16,8 @@ for i = 1, #due, 2 do
       redis.call('SREM', P .. 'alarms:' .. id, member)
       local gen, seq = string.match(where, '^(%d+)%.(%d+)$')
       if gen == r.gen then tell(id, r, '{"e":"TimerFired","seq":' .. seq .. '}') end
+    elseif sort == 'a' then
+      time_out(id, r, where)
     elseif sort == 'r' then
       redis.call('HDEL', P .. 'run:' .. id, 'retry')
       if r.status == 'waiting' and r.host == '' then enqueue(id, r) end

@@ -1,6 +1,6 @@
 #!lua
 -- continue_as_new: begin the next generation of a run under the same id, if its owner has seen all of its journal.
--- Uses: core fence claims locks ends
+-- Uses: core fence claims asks locks ends
 -- ARGV: id epoch op seen retention body carried (count, then each entry as it was)
 -- Replies: OK length now | MORE length | AGAIN length | STALE status | GAP op
 local id, epoch, op, seen = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -20,6 +20,11 @@ redis.call('RENAME', log, old)
 redis.call('PEXPIRE', old, ARGV[5])
 redis.call('DEL', P .. 'kids:' .. id)
 unset_timers(id)
+if r.asks then
+  end_asks(id, ARGV[5], '')
+  redis.call('DEL', P .. 'asks:' .. id)
+  redis.call('HDEL', key, 'asks')
+end
 redis.call('HSET', key, 'gen', ms(r.gen + 1), 'seen', '0')
 length = redis.call('RPUSH', log, entry(ARGV[6]))
 for i = 8, 7 + tonumber(ARGV[7]) do length = redis.call('RPUSH', log, ARGV[i]) end

@@ -1,6 +1,6 @@
 #!lua
 -- Open a failed root run again: its recorded failures count as not recorded.
--- Uses: core
+-- Uses: core asks
 -- ARGV: id
 -- Replies: OK out | GONE | NOT_FAILED status | CHILD parent | CALL
 local id = ARGV[1]
@@ -18,6 +18,7 @@ redis.call('RPUSH', P .. 'log:' .. id, entry('{"e":"RunReopened"}'))
 redis.call('HDEL', key, 'ended', 'crashes', 'danger', 'failures', 'retry', 'fin', 'deadline')
 redis.call('HSET', key, 'attempt', ms(r.attempt + 1), 'newtry', '1')
 for _, k in ipairs({ 'run:', 'log:', 'ops:' }) do redis.call('PERSIST', P .. k .. id) end
+if r.asks then keep_asks(id) end
 redis.call('ZREM', P .. 'ended', id)
 redis.call('ZADD', P .. 'open', NOW_S, id)
 enqueue(id, r)

@@ -15,7 +15,7 @@ local ENDED = { completed = true, failed = true, cancelled = true }
 local ROUTE = { 'status', 'host', 'gen', 'queue', 'priority', 'handler', 'retry' } -- to tell a run something
 local ALL = { 'status', 'host', 'epoch', 'op', 'gen', 'queue', 'priority', 'handler', 'kind', 'parent', 'pseq', 'pgen',
   'attempt', 'crashes', 'failures', 'retry', 'started', 'fin', 'finop', 'danger', 'deadline', 'full', 'more', 'told',
-  'trouble' }
+  'trouble', 'asks' }
 
 -- The record of a run as a table, or nil.
 local function load(id, fields)

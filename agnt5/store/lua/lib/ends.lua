@@ -44,6 +44,7 @@ local function end_run(id, r, status, payload, retention)
   if r.retry then redis.call('ZREM', P .. 'timers', 'r|' .. id) end
   if r.deadline then redis.call('ZREM', P .. 'timers', 'd|' .. id) end
   unset_timers(id)
+  if r.asks then end_asks(id, retention, '|end') end
   if r.trouble then redis.call('SREM', P .. 'refused', id) end
   if cancels then
     for _, kid in ipairs(redis.call('HKEYS', P .. 'kids:' .. id)) do

@@ -1,0 +1,100 @@
+"""Reads of asks for people: those of one run, and the open ones of all runs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from agnt5.store import keys
+from agnt5.store.store import Store
+
+PAGE = 100
+
+Place = tuple[str, str]
+"""A run's id, and the ask's ref."""
+
+
+@dataclass(frozen=True, slots=True)
+class AskRecord:
+    """An ask as the store has it. `request` is the journal entry that asked, `votes` the entries of its votes."""
+
+    run_id: str
+    ref: str
+    handler: str
+    status: str
+    by: str
+    asked_ms: int
+    closed_ms: int | None
+    request: bytes
+    votes: list[bytes]
+
+
+async def of_run(store: Store, run_id: str) -> list[AskRecord]:
+    """The asks of a run's current generation, oldest first."""
+    refs = await store.link.call("SMEMBERS", keys.asks(run_id, store.shards))
+    found = await records(store, [(run_id, ref.decode()) for ref in refs])
+    return sorted(found, key=lambda ask: int(ask.ref.rpartition(".")[2]))
+
+
+async def records(store: Store, places: Sequence[Place]) -> list[AskRecord]:
+    """Many asks in one write; those that are gone are left out."""
+    pending = [
+        (
+            run_id,
+            ref,
+            store.link.call("HMGET", keys.ask(run_id, ref, store.shards), *_FIELDS),
+            store.link.call("HGET", keys.run(run_id, store.shards), "handler"),
+        )
+        for run_id, ref in places
+    ]
+    found = []
+    for run_id, ref, fields, handler in pending:
+        values, address = await fields, await handler
+        if values[0] is not None and address is not None:
+            found.append(_record(run_id, ref, address.decode(), values))
+    return found
+
+
+_FIELDS = ("status", "by", "asked", "closed", "request", "votes")
+
+
+def _record(run_id: str, ref: str, handler: str, values: list[Any]) -> AskRecord:
+    status, by, asked, closed, request, votes = values
+    return AskRecord(
+        run_id=run_id,
+        ref=ref,
+        handler=handler,
+        status=status.decode(),
+        by=by.decode(),
+        asked_ms=int(asked),
+        closed_ms=int(closed) if closed else None,
+        request=request,
+        votes=votes.split(b"\n")[:-1],
+    )
+
+
+async def inbox(store: Store) -> AsyncIterator[AskRecord]:
+    """All open asks, oldest first."""
+    starts = dict.fromkeys(range(store.shards), 0)
+    heap: list[tuple[float, str]] = []
+    while starts or heap:
+        pending = [
+            (shard, start, store.link.call("ZRANGE", keys.inbox(shard), start, start + PAGE - 1, "WITHSCORES"))
+            for shard, start in starts.items()
+        ]
+        for shard, start, reply in pending:
+            page = await reply
+            heap += [(float(score), member.decode()) for member, score in zip(page[::2], page[1::2], strict=True)]
+            if len(page) < 2 * PAGE:
+                del starts[shard]
+            else:
+                starts[shard] = start + PAGE
+        heap.sort()
+        # of each shard that goes on, at least PAGE of the oldest are here
+        ready = heap if not starts else heap[:PAGE]
+        heap = heap[len(ready) :]
+        places: list[Place] = [(run_id, ref) for run_id, _, ref in (member.rpartition("|") for _, member in ready)]
+        for ask in await records(store, places):
+            if ask.status == "open":
+                yield ask
