@@ -12,14 +12,18 @@ from agnt5.client.runs import RunState
 from agnt5.contracts.errors import InvalidInputError, RunEndedError
 from agnt5.contracts.ids import entity_of
 from agnt5.contracts.runs import RunStatus
+from agnt5.replay import journal as journals
 from agnt5.web.access import Reader, identity
 from agnt5.web.identity import Identity
+from agnt5.web.pages.approvals import asked_in
 from agnt5.web.pages.listing import Counter, Filters, list_runs
 from agnt5.web.pages.pages import Fault, InPages, Pages, text_of
-from agnt5.web.pages.story import raw_of, story_of
+from agnt5.web.pages.story import Story, raw_of, story_of
 from agnt5.web.problems import Problem
 
-EVENT_NAMES = "event journal status end ended"
+EVENT_NAMES = " ".join([*journals.KINDS, "end"])
+"""What the stream of a run's events calls them."""
+
 EXAMPLE = "orders.fulfil"
 
 _NEEDED = {"signal": "signal", "cancel": "start", "retry": "start"}
@@ -65,8 +69,9 @@ def _example(handlers: dict[str, dict[str, Any]]) -> str:
 
 
 def _api_example(pages: Pages, request: Request, handlers: dict[str, dict[str, Any]]) -> str:
-    service, _, name = _example(handlers).partition(".")
-    return f"{request.url.scheme}://{request.url.netloc}{pages.link(request, 'api', 'v1', 'runs', service, name)}"
+    url = f"{request.url.scheme}://{request.url.netloc}{pages.link(request, 'api', 'v1', 'runs')}"
+    body = json.dumps({"handler": _example(handlers), "input": {"key": "value"}})
+    return f"{url} -H 'Content-Type: application/json' -d '{body}'"
 
 
 async def run_page(
@@ -87,10 +92,17 @@ async def show_run(
     run = story.run
     return pages.show(
         request, "run.html", who=who, here="runs", problem=problem, story=story, run=run, every=every,
-        approvals=[], form=form or {}, entity=entity_of(run_id), can=_can(who, run), live=not run.status.ended,
-        events="" if run.status.ended else pages.link(request, "api", "v1", "runs", run_id, "events"),
+        approvals=await asked_in(client, who, run_id), may_read=True, form=form or {},
+        entity=entity_of(run_id), can=_can(who, run), live=not run.status.ended,
+        events="" if run.status.ended else _events(request, pages, story),
         event_names=EVENT_NAMES,
     )  # fmt: skip
+
+
+def _events(request: Request, pages: Pages, story: Story) -> str:
+    """Where the events are followed that this page does not have yet."""
+    after = f"{story.run.generation}.{story.length - 1}"
+    return pages.link(request, "api", "v1", "runs", story.run.id, "events", query={"after": after})
 
 
 def _can(who: Identity, run: RunState) -> set[str]:

@@ -28,7 +28,7 @@ class Sessions:
 
     def __init__(self, web: Web) -> None:
         self._web = web
-        self._secret = (getattr(web.settings, "link_secret", "") or secrets.token_hex(32)).encode()
+        self._secret = (web.settings.link_secret or secrets.token_hex(32)).encode()
         self._signer = URLSafeTimedSerializer(self._secret, salt="agnt5.session")
 
     # ---- who

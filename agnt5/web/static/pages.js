@@ -9,9 +9,11 @@
   let busy = false;
   let source = null;
 
+  // What somebody types, or has typed and not sent yet, is not taken away.
   const typedIn = (region) => {
     const at = document.activeElement;
-    return at && region.contains(at) && at.matches("input, textarea, select");
+    const there = at && region.contains(at) && at.matches("input, textarea, select");
+    return there || region.querySelector("form[data-touched]");
   };
 
   // Take over the regions of a fresh copy of this page that changed, but none that somebody types in.
@@ -56,10 +58,13 @@
 
   if (root.dataset.events) listen();
   setInterval(() => {
-    const quiet = root.dataset.poll && root.dataset.stream !== "open";
-    if (quiet && document.visibilityState === "visible") refresh();
+    if (root.dataset.poll && document.visibilityState === "visible") refresh();
   }, POLL_MS);
   addEventListener("pagehide", () => { if (source) source.close(); });
+
+  addEventListener("input", (event) => {
+    if (event.target.form) event.target.form.dataset.touched = "yes";
+  });
 
   // A decision or a cancel is asked for once, however often the button is pressed.
   addEventListener("submit", (event) => {
@@ -67,7 +72,10 @@
     event.target.dataset.sent = "yes";
   });
   addEventListener("pageshow", (event) => {
-    for (const form of document.forms) delete form.dataset.sent;
+    for (const form of document.forms) {
+      delete form.dataset.sent;
+      delete form.dataset.touched;
+    }
     if (event.persisted && root.dataset.events) listen();
   });
 })();
