@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from agnt5.client import AsyncClient, Client
+    from agnt5.client import ApprovalState, AsyncClient, Client
     from agnt5.contracts.errors import (
         Agnt5Error,
         ApprovalDecidedError,
@@ -43,14 +43,17 @@ if TYPE_CHECKING:
     from agnt5.sdk.context import Context
     from agnt5.sdk.decorators import function, workflow
     from agnt5.sdk.entities import entity
+    from agnt5.sdk.human import Approval
 
     __version__: str
 
 __all__ = [
     "Agnt5Error",
+    "Approval",
     "ApprovalDecidedError",
     "ApprovalNotFoundError",
     "ApprovalRefusedError",
+    "ApprovalState",
     "AsyncClient",
     "BackoffPolicy",
     "Client",
@@ -93,6 +96,8 @@ _HOME = {
     "Context": "agnt5.sdk.context",
     "Client": "agnt5.client",
     "AsyncClient": "agnt5.client",
+    "Approval": "agnt5.sdk.human",
+    "ApprovalState": "agnt5.client",
     "RetryPolicy": "agnt5.retry",
     "BackoffPolicy": "agnt5.retry",
 }

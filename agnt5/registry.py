@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -191,20 +192,23 @@ class Registry:
 
     def __init__(self) -> None:
         self._handlers: dict[str, Handler] = {}
+        self._loads: dict[str, object] = {}
 
     def add(self, handler: Handler) -> Handler:
         """Register a handler. The same function defined again (reload) replaces its older self.
 
         Raises `ConfigurationError` with both places when another function has the address.
         """
-        known = self._handlers.get(handler.address)
-        if known is not None and not _same_function(known.fn, handler.fn):
+        known, load = self._handlers.get(handler.address), _load_of(handler.fn)
+        again = load is not None and self._loads.get(handler.address) is load
+        if known is not None and not _same_function(known.fn, handler.fn, again=again):
             other = "name=" if handler.kind is Kind.ENTITY else "name= or service="
             raise ConfigurationError(
                 f"handler {handler.address!r} is defined twice: {known.place} and {handler.place}; "
                 f"give one of them another {other}"
             )
         self._handlers[handler.address] = handler
+        self._loads[handler.address] = load
         return handler
 
     def find(self, address: str) -> Handler | None:
@@ -259,8 +263,20 @@ def isolated() -> Iterator[Registry]:
         _current = outer
 
 
-def _same_function(one: Callable[..., Any], other: Callable[..., Any]) -> bool:
-    """The same definition, maybe loaded again: by reload, or once as `__main__` and once by its name."""
+def _load_of(fn: Callable[..., Any]) -> object | None:
+    """What stands for one loading of a function's module (a reload is another); None where that cannot be told."""
+    if fn.__module__ == "__main__" or "<locals>" in fn.__qualname__:
+        return None
+    return getattr(sys.modules.get(fn.__module__), "__spec__", None)
+
+
+def _same_function(one: Callable[..., Any], other: Callable[..., Any], *, again: bool) -> bool:
+    """The same definition, maybe loaded again: by reload, or once as `__main__` and once by its name.
+
+    `again` is whether both come from one loading of their module: then they are two definitions of one name.
+    """
+    if again:
+        return inspect.unwrap(one) is inspect.unwrap(other)
     if one.__qualname__ != other.__qualname__:
         return False
     if one.__module__ == other.__module__:

@@ -39,6 +39,8 @@ app.add_typer(runs, name="runs")
 app.add_typer(entities, name="entities")
 tokens = typer.Typer(help="Make tokens for the HTTP API.", no_args_is_help=True, context_settings=_HELP)
 app.add_typer(tokens, name="tokens")
+approvals = typer.Typer(help="List and decide what waits for people.", no_args_is_help=True, context_settings=_HELP)
+app.add_typer(approvals, name="approvals")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="A run id.", show_default=False)]
@@ -162,6 +164,37 @@ def runs_cancel(
     from agnt5.cli import commands  # noqa: PLC0415
 
     commands.cancel(ctx.obj, run_id, reason)
+
+
+@approvals.command("list")
+def approvals_list(
+    ctx: typer.Context,
+    run_id: Annotated[str | None, typer.Option("--run", help="Of this run only, decided ones too.")] = None,
+    role: Annotated[str | None, typer.Option(help="What holders of this role may decide.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many.")] = 50,
+    json: Json = False,
+) -> None:
+    """List approvals that wait for a decision, oldest first."""
+    from agnt5.cli.approvals import list_approvals  # noqa: PLC0415
+
+    list_approvals(ctx.obj, run_id=run_id, role=role, limit=limit, json=json)
+
+
+@approvals.command("decide")
+def approvals_decide(
+    ctx: typer.Context,
+    run_id: RunId,
+    name: Annotated[str, typer.Argument(help="The approval's name.", show_default=False)],
+    decision: Annotated[str, typer.Argument(metavar="approved|rejected", help="What to say.", show_default=False)],
+    approver: Annotated[str | None, typer.Option("--as", help="Who decides; default: who is logged in here.")] = None,
+    role: Annotated[list[str] | None, typer.Option(help="A role that they have; may be repeated.")] = None,
+    comment: Annotated[str, typer.Option(help="Why; it stays in the journal.")] = "",
+    data: Annotated[str | None, typer.Option(metavar="JSON", help="What the form is filled in with.")] = None,
+) -> None:  # fmt: skip
+    """Decide an approval. Whoever may run this may decide as anybody: it is for operators."""
+    from agnt5.cli.approvals import decide  # noqa: PLC0415
+
+    decide(ctx.obj, run_id, name, decision, approver=approver, roles=role or [], comment=comment, data=data)
 
 
 @app.command()

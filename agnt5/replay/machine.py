@@ -7,6 +7,7 @@ import functools
 import random
 import uuid
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from typing import Any, NoReturn
 
 from agnt5.contracts.approvals import ApprovalTerms
@@ -47,14 +48,22 @@ class Machine:
 
     `processed` is the number of leading journal entries whose commands an earlier activation has appended:
     user code that runs for them is silent (`replaying`), and what it takes back has been taken back.
+    `claimed_ms` is the store's time at which its host took the run.
     Tasks inherit the context variables that were current when the machine was made.
     """
 
     def __init__(
-        self, run_id: str, program: Program, *, processed: int = 0, max_callbacks: int = MAX_CALLBACKS
+        self,
+        run_id: str,
+        program: Program,
+        *,
+        processed: int = 0,
+        claimed_ms: int = 0,
+        max_callbacks: int = MAX_CALLBACKS,
     ) -> None:
         self.run_id = run_id
         self.processed = processed
+        self._claimed_ms = claimed_ms
         self._loop = DeterministicLoop(  # type: ignore[abstract]
             start_timer=self._start_loop_timer, cancel_timer=self._abandon, max_callbacks=max_callbacks
         )
@@ -218,18 +227,23 @@ class Machine:
         self._opened.add(command, future, is_new=recorded is None)
         return future
 
-    def request_approval(self, terms: ApprovalTerms) -> ApprovalRef:
+    def request_approval(self, terms: ApprovalTerms, timeout_ms: int | None = None) -> ApprovalRef:
         """Ask people for a decision; recorded terms count. The answer is `{decision, approver, comment, data, at_ms,
         votes}`, each vote the same without `votes`.
+
+        `timeout_ms` is counted from the claim where that is later than what the code runs for: a run that waited for
+        a worker must not ask what is past its due time already.
         """
         self._check_usable()
         recorded = self._take(("approval", terms.name, ""))
         if isinstance(recorded, ApprovalRequested):
             terms = terms_of(recorded)
+        elif timeout_ms is not None:
+            terms = replace(terms, due_ms=max(self._loop.now_ms, self._claimed_ms) + timeout_ms)
         seq = self._ledger.seq
         future = CommandFuture(seq, self._abandon, loop=self._loop)
         self._opened.add(RequestApproval(seq=seq, terms=terms), future, is_new=recorded is None)
-        return ApprovalRef(seq, future)
+        return ApprovalRef(seq, terms, future)
 
     def patched(self, change: str) -> bool:
         """True if the changed code runs here: in new runs, and in open ones that had not come this far.

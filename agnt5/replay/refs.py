@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from agnt5.contracts.approvals import ApprovalTerms
 from agnt5.contracts.errors import InvalidInputError
 from agnt5.contracts.ids import check_id
 from agnt5.replay.futures import CommandFuture
@@ -27,9 +28,10 @@ class TaskRef:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ApprovalRef:
-    """A request for people's decision. Cancelling `future` takes it back."""
+    """A request for people's decision, with its recorded terms. Cancelling `future` takes it back."""
 
     seq: int
+    terms: ApprovalTerms
     future: CommandFuture
 
 

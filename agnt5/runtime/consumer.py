@@ -39,14 +39,15 @@ class Batch(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery is untyped
         dispatcher, hub = consumer.event_dispatcher, consumer.hub
         if hub is None or not isinstance(dispatcher, BatchingDispatcher):
             return
-        thread = threading.get_ident()
+        thread, pool = threading.get_ident(), consumer.pool
+        tell = pool.tell if isinstance(pool, TaskPool) else hub.call_soon  # ours wakes Celery's thread
 
         def schedule(seconds: float) -> None:
             # timers belong to the thread of the event loop
             if threading.get_ident() == thread:
                 hub.call_later(seconds, dispatcher.flush)
             else:
-                hub.call_soon(hub.call_later, seconds, dispatcher.flush)
+                tell(hub.call_later, seconds, dispatcher.flush)
 
         dispatcher.schedule = schedule
         # what the dispatcher before could not publish

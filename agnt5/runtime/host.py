@@ -159,7 +159,8 @@ class Host:
             self.spawn(_give_away(self, own, claimed.seen))
         elif run_id not in self.live:
             self.calls.adopted += 1
-            self.spawn(self._adopted(self._live(handler, run_id, claimed, None, state), claimed))
+            slot = self.teller.slot(run_id, handler.address)
+            self.spawn(self._adopted(self._live(handler, run_id, claimed, slot, state), claimed))
 
     async def _adopted(self, live: LiveRun, claimed: Claimed) -> None:
         try:

@@ -116,8 +116,6 @@ class LiveRun:
         self.begun, self.seen, self.generation = True, len(events), events[0].generation
         if self.slot is not None:
             self.slot.started(events[0].input, self.claimed.attempt)
-        elif self.claimed.unasked:
-            self.host.teller.began(self.run_id, self.handler.address, events[0].input, self.claimed.attempt)
         code = self.start(events)
         if self._inbox:  # what came while it had to wait for its turn
             self._inbox = {at: event for at, event in self._inbox.items() if at > self.seen}

@@ -19,7 +19,8 @@ from agnt5.contracts.ids import first_of, parent_of
 from agnt5.runtime.dispatch import HEADER, read_envelope
 from agnt5.runtime.host import Arrival
 from agnt5.runtime.pool import TaskPool
-from agnt5.runtime.tasks import REVOKED, RunTask, arrival_of, error_fields, preview
+from agnt5.runtime.tasks import RunTask, arrival_of
+from agnt5.runtime.tellers import REVOKED, error_fields, preview
 from agnt5.runtime.transport.channel import Channel, Held
 
 Event = tuple[str, dict[str, Any]]

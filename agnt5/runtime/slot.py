@@ -35,8 +35,8 @@ class Slot(Protocol):
 class Teller(Protocol):
     """Sends Celery's task events for runs that have no request."""
 
-    def began(self, run_id: str, handler: str, value: Any, attempt: int) -> None:
-        """As Celery's `task-received` and `task-started`: a run with this input began without a message."""
+    def slot(self, run_id: str, handler: str) -> Slot:
+        """What stands in for the request of a run that came without a message."""
 
     def succeeded(self, run_id: str, result: Any, runtime_s: float) -> None:
         """As Celery's `task-succeeded`."""

@@ -3,59 +3,21 @@
 from __future__ import annotations
 
 import queue
-import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from celery import Task
 from celery.exceptions import Ignore, Reject, Retry, TaskRevokedError
-from celery.utils.saferepr import saferepr
 
 from agnt5.contracts.clock import at_ms
 from agnt5.contracts.errors import RunCancelledError, RunFailedError
-from agnt5.contracts.ids import first_of, parent_of
 from agnt5.registry import Handler
 from agnt5.runtime.dispatch import HEADER
 from agnt5.runtime.host import Arrival
+from agnt5.runtime.tellers import Apart, EventTeller, preview
 
 if TYPE_CHECKING:
     from agnt5.runtime.process import Runtime
-
-PREVIEW = 300
-"""Characters of an input that events, and so Flower, show."""
-
-_SHORT, _FEW, _BIG = 40, 5, 10**15
-
-
-def preview(value: Any) -> str:
-    """A short text of an input or result."""
-    return repr(value) if _is_short(value) else str(saferepr(value, PREVIEW))
-
-
-def _is_short(value: Any, depth: int = 2) -> bool:
-    """Whether its plain form is short for sure: most are, and Celery's careful one costs fifty times as much."""
-    match value:
-        case None | bool() | float():
-            return True
-        case str():
-            return len(value) < _SHORT
-        case int():
-            return -_BIG < value < _BIG
-        case dict() if depth and len(value) < _FEW:
-            return all(_is_short(part, 0) for part in value) and all(_is_short(v, depth - 1) for v in value.values())
-        case list() | tuple() if depth and len(value) < _FEW:
-            return all(_is_short(part, depth - 1) for part in value)
-        case _:
-            return False
-
-
-REVOKED: dict[str, Any] = {"terminated": True, "signum": None, "expired": False}
-"""What Celery's event for a cancelled run says."""
-
-
-def error_fields(error: RunFailedError) -> dict[str, Any]:
-    """What Celery's events say of an error, which Flower shows as Python would write the original exception."""
-    return {"exception": f"{error.type}({error.message!r})", "traceback": error.traceback}
 
 
 def arrival_of(name: str, headers: Any, args: Any, kwargs: Any) -> Arrival:
@@ -139,44 +101,19 @@ class RunTask(Task):  # type: ignore[misc]  # Celery is untyped
         headers = {"id": request.id, HEADER: request.get(HEADER)}
         slot = BlockingSlot(self._tell_begun)
         arrival = arrival_of(self.name, headers, args, kwargs)
-        self.runtime.submit(arrival, slot, EventTeller(self._send_apart))
+        self.runtime.submit(arrival, slot, EventTeller(self._apart()))
         return slot.wait(plain=arrival.plain)
 
-    def _send_apart(self, type_: str, fields: dict[str, Any]) -> None:
-        """Send an event from the host's loop, in a process that has no event dispatcher, without blocking."""
-        if self.app.conf.worker_send_task_events:
-            threading.Thread(target=self._publish, args=(type_, fields), daemon=True).start()
-
-    def _publish(self, type_: str, fields: dict[str, Any]) -> None:
-        with self.app.events.default_dispatcher(hostname=self.runtime.node) as dispatcher:
-            dispatcher.send(type_, **fields)
+    def _apart(self) -> Callable[[str, dict[str, Any]], None]:
+        """How the host's loop tells, in a process that has no event dispatcher: by a thread of this process."""
+        if not self.app.conf.worker_send_task_events:
+            return lambda _type, _fields: None
+        return Apart(self.app, self.runtime.node).send
 
     def _tell_begun(self, shown: str, attempt: int) -> None:
         """Celery's own event was sent before anybody had read the input."""
         if self.app.conf.worker_send_task_events:
             self.send_event("task-started", args="()", kwargs=shown, retries=attempt)
-
-
-class EventTeller:
-    """Tells of runs that have no request: `send(type, fields)` brings Celery's event on its way."""
-
-    def __init__(self, send: Callable[[str, dict[str, Any]], None]) -> None:
-        self._send = send
-
-    def began(self, run_id: str, handler: str, value: Any, attempt: int) -> None:
-        family = {"root_id": first_of(run_id), "parent_id": parent_of(run_id)}
-        told = {"uuid": run_id, "name": handler, "args": "()", "kwargs": preview(value), "retries": attempt}
-        self._send("task-received", {**told, **family})
-        self._send("task-started", told)
-
-    def succeeded(self, run_id: str, result: Any, runtime_s: float) -> None:
-        self._send("task-succeeded", {"uuid": run_id, "result": preview(result), "runtime": runtime_s})
-
-    def failed(self, run_id: str, error: RunFailedError) -> None:
-        self._send("task-failed", {"uuid": run_id, **error_fields(error)})
-
-    def revoked(self, run_id: str) -> None:
-        self._send("task-revoked", {"uuid": run_id, **REVOKED})
 
 
 def register(app: Any, runtime: Runtime) -> None:

@@ -11,17 +11,29 @@ from typing import Any
 from celery import bootsteps, signals
 
 from agnt5.contracts.errors import Agnt5Error
+from agnt5.runtime.events import BatchingDispatcher
 from agnt5.runtime.pool import TaskPool
 from agnt5.runtime.predecessor import reap_predecessors
 from agnt5.runtime.process import Runtime
-from agnt5.runtime.tasks import EventTeller
+from agnt5.runtime.tellers import EventTeller
 from agnt5.store.opening import open_store
 
 logger = logging.getLogger("agnt5.runtime")
 
 
 def _teller(worker: Any) -> EventTeller:
-    """Tells by the worker's own dispatcher, in Celery's thread."""
+    """Tells by the worker's own dispatcher: in Celery's thread, so that the order with the requests' events is kept.
+
+    Runs that never had a request are told of at once: a batching dispatcher takes events from any thread.
+    """
+
+    def at_once(type_: str, fields: dict[str, Any]) -> None:
+        consumer = worker.consumer
+        eventer = consumer.event_dispatcher if consumer else None
+        if isinstance(eventer, BatchingDispatcher) and eventer.enabled:
+            eventer.send(type_, **fields)
+        else:
+            send(type_, fields)
 
     def send(type_: str, fields: dict[str, Any]) -> None:
         consumer = worker.consumer
@@ -29,7 +41,7 @@ def _teller(worker: Any) -> EventTeller:
         if eventer and eventer.enabled:
             worker.pool.tell(lambda: eventer.send(type_, **fields))
 
-    return EventTeller(send)
+    return EventTeller(send, unasked=at_once)
 
 
 class HostStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery is untyped

@@ -72,7 +72,7 @@ class LiveWorkflow(LiveRun):
         self._begin(events)
 
     def _begin(self, events: list[Event]) -> None:
-        self.machine = Machine(self.run_id, self._program, processed=self.claimed.seen)
+        self.machine = Machine(self.run_id, self._program, processed=self.claimed.seen, claimed_ms=self.claimed.now_ms)
         self._notice(events)
         self._activate(events, replay=True)
 

@@ -82,10 +82,12 @@ class Human:
         (`asyncio.timeout`, a cancelled task or run) takes the request back. Raises `InvalidInputError` that names
         the argument.
         """
+        kind, remedy = f"a {self._info.kind}", "make it a @workflow, or start a workflow that asks with ctx.spawn(...)"
+        if self._info.kind == "entity":
+            kind, remedy = "an entity", "let a workflow ask, and then call the entity with the answer"
         raise WrongContextError(
-            f"ctx.human.approval({name!r}) waits for people, and only a workflow can: {self._info.handler!r} is a "
-            f"{self._info.kind}; make it a @workflow, or start a workflow that asks with ctx.spawn(...) and await its"
-            " result()"
+            f"ctx.human.approval({name!r}) waits for people, and only a workflow can: {self._info.handler!r} is {kind};"
+            f" {remedy}"
         )
 
 
@@ -94,6 +96,7 @@ class _Request:
     """What was asked, checked."""
 
     terms: ApprovalTerms
+    timeout_ms: int | None
     notify: str | None
     reminders_ms: list[int]
     model: Any
@@ -133,7 +136,6 @@ class WorkflowHuman(Human):
             assignees=check_texts(people, f"{where}: assignee", "a person's name"),
             quorum=_quorum(quorum, where),
             form=schema,
-            due_ms=0 if timeout_ms is None else self._port.now_ms() + timeout_ms,
             self_approval=_flag(self_approval, f"{where}: self_approval"),
             requester=self._info.requester,
         )
@@ -143,6 +145,7 @@ class WorkflowHuman(Human):
             )
         request = _Request(
             terms=terms,
+            timeout_ms=timeout_ms,
             notify=None if notify is None else _address(notify, _notice("", "", terms, 0), f"{where}: notify"),
             reminders_ms=_reminders(reminders, timeout_ms, where),
             model=model,
@@ -152,11 +155,11 @@ class WorkflowHuman(Human):
         return _approval(await self._ask(request), request.model)
 
     async def _ask(self, request: _Request) -> dict[str, Any]:
-        ref = self._port.request_approval(request.terms)
+        ref = self._port.request_approval(request.terms, request.timeout_ms)
         try:
             self._tell(request, ref, 0)
             for number, before_ms in enumerate(request.reminders_ms, 1):
-                if not await self._quiet_until(request.terms.due_ms - before_ms, request, ref):
+                if not await self._quiet_until(ref.terms.due_ms - before_ms, ref):
                     break
                 self._tell(request, ref, number)
             answer: dict[str, Any] = await ref.future
@@ -164,11 +167,11 @@ class WorkflowHuman(Human):
             ref.future.cancel()  # whoever gives up the wait takes the request back
         return answer
 
-    async def _quiet_until(self, due_ms: int, request: _Request, ref: ApprovalRef) -> bool:
+    async def _quiet_until(self, due_ms: int, ref: ApprovalRef) -> bool:
         """Wait until then; False as soon as there is an answer."""
         if ref.future.done():
             return False
-        timer = self._port.start_timer(due_ms, f"reminder:{request.terms.name}")
+        timer = self._port.start_timer(due_ms, f"reminder:{ref.terms.name}")
         try:
             await asyncio.wait([ref.future, timer], return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -178,7 +181,7 @@ class WorkflowHuman(Human):
     def _tell(self, request: _Request, ref: ApprovalRef, reminder: int) -> None:
         if request.notify is None:
             return
-        terms, place = request.terms, f"{self._info.generation}.{ref.seq}"
+        terms, place = ref.terms, f"{self._info.generation}.{ref.seq}"
         # a link says who somebody is; which roles they have a worker does not know
         named = terms.assignees[0] if len(terms.assignees) == 1 and not terms.required_roles else ""
         link = {"name": terms.name, "ref": place, "approver": named, "due_ms": terms.due_ms}

@@ -45,6 +45,10 @@ class ApprovalRef(Protocol):
         """Its command number."""
 
     @property
+    def terms(self) -> ApprovalTerms:
+        """What was asked, with its due time."""
+
+    @property
     def future(self) -> asyncio.Future[Any]:
         """Its answer: `{decision, approver, comment, data, at_ms, votes}`. Cancelling it takes the request back."""
 
@@ -116,8 +120,8 @@ class WorkflowPort(CommandPort, Protocol):
     def await_signal(self, name: str) -> asyncio.Future[Any]:
         """The next signal of this name. Cancelling the future leaves later signals to later waits."""
 
-    def request_approval(self, terms: ApprovalTerms) -> ApprovalRef:
-        """Ask people for a decision."""
+    def request_approval(self, terms: ApprovalTerms, timeout_ms: int | None = None) -> ApprovalRef:
+        """Ask people for a decision; `timeout_ms` sets the due time of the terms."""
 
     def patched(self, change: str) -> bool:
         """True where the changed code is to run."""

@@ -61,8 +61,6 @@ class Claimed:
     length: int
     now_ms: int
     entries: list[bytes]
-    unasked: bool = False
-    """It came without a message: handed over, or taken by the host that called it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +187,7 @@ class Record:
         return int(text) if text else None
 
 
-def claim_of(parts: list[Any], *, unasked: bool = False) -> Claimed:
+def claim_of(parts: list[Any]) -> Claimed:
     """What follows a script's word CLAIMED, or an heir's id and handler."""
     epoch, attempt, failures, crashes, generation, seen, length, now, entries = parts
     return Claimed(
@@ -202,13 +200,12 @@ def claim_of(parts: list[Any], *, unasked: bool = False) -> Claimed:
         length=int(length),
         now_ms=int(now),
         entries=entries,
-        unasked=unasked,
     )
 
 
 def heir_of(parts: list[Any]) -> Heir | None:
     """The HEIR list of a script."""
-    return Heir(parts[0].decode(), parts[1].decode(), claim_of(parts[2:], unasked=True)) if parts else None
+    return Heir(parts[0].decode(), parts[1].decode(), claim_of(parts[2:])) if parts else None
 
 
 def dispatches(flat: list[bytes]) -> list[Dispatch]:

@@ -8,6 +8,7 @@ from urllib.parse import quote, unquote
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
 from starlette.routing import Match
 from starlette.types import Message, Receive, Scope
 
@@ -47,7 +48,9 @@ def _guarded(inner: Handler, web: Web) -> Handler:
         try:
             response = await inner(Request(request.scope, _limited(request, web.settings)))
         except Exception as error:  # noqa: BLE001 - all errors leave as problems
-            return problem_of(error, request_id).response(request_id)
+            cause = error.__cause__  # FastAPI wraps what is raised while it reads the body
+            told = cause if isinstance(error, HTTPException) and isinstance(cause, Problem) else error
+            return problem_of(told, request_id).response(request_id)
         response.headers["X-Request-Id"] = request_id
         response.headers.setdefault("Cache-Control", "no-store")
         return response
@@ -88,12 +91,8 @@ def _limited(request: Request, settings: Settings) -> Receive:
     return receive
 
 
-class _TooLarge(Problem):
-    pass
-
-
 def _too_large(limit: int) -> Problem:
-    return _TooLarge(
+    return Problem(
         413, "payload-too-large", "The payload is too large",
         f"The body has more than {limit:,} bytes (AGNT5_PAYLOAD_LIMIT and room for what stands around a payload).",
     )  # fmt: skip

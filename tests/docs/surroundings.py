@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from os import environ
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from support.cluster import note
 
 from agnt5 import NonRetryableError, entity, function
 
-__all__ = ["analyze", "clean_data", "datetime", "extract_data", "process", "process_item"]
+__all__ = ["analyze", "clean_data", "datetime", "extract_data", "process", "process_item", "timedelta"]
 
 NOTES = Path(environ.get("AGNT5_TEST_NOTES", "."))
 
@@ -86,6 +86,16 @@ async def send_message(ctx, message: str):
     messages = [*await ctx.get("messages", []), message]
     ctx.set("messages", messages)
     return {"reply": f"you said {message}", "messages": len(messages)}
+
+
+@function(service="ci")
+async def run_tests(ctx, version: str):
+    return {"passed": version != "broken", "count": 17}
+
+
+@function(service="deploy")
+async def to_production(ctx, version: str):
+    note("deployed", version)
 
 
 # ---- helpers

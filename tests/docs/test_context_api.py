@@ -18,7 +18,7 @@ import pytest
 from support.cluster import Cluster
 from support.waiting import until_sync
 
-from agnt5 import Context, TaskFailedError
+from agnt5 import ApprovalRefusedError, Context, TaskFailedError
 
 HERE = Path(__file__).parent
 TEXT = (HERE / "context-api.md").read_text()
@@ -66,6 +66,7 @@ AS_THEY_ARE = [
     "Signals: wait",
     "Signals: emit",
     "Timers & Sleep",
+    "Human-in-the-Loop",
     "Logging",
     "Request Headers",
     "Context Properties",
@@ -78,7 +79,6 @@ IN_A_WORKFLOW = {"Parallel Execution: parallel": "in_parallel", "Parallel Execut
 """Blocks that are parts of a workflow's body: they are run as one, which returns all its names."""
 
 NOT_YET = {
-    "Human-in-the-Loop": "human",
     "LLM Generation: simple": "llm",
     "LLM Generation: chat": "llm",
     "LLM Generation: structured": "llm",
@@ -243,6 +243,49 @@ def test_timers_wait_for_a_delay_then_for_seconds_then_for_midnight(cluster):
 def _midnight_after(ms):
     today = datetime.fromtimestamp(ms / 1000, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     return today + timedelta(days=1)
+
+
+@pytest.mark.parametrize("roles", [["admin"], ["devops"]])
+def test_a_deployment_that_was_approved_goes_out(cluster, roles):
+    run = wait_for_approval(cluster, f"1.0-{roles[0]}")
+    with pytest.raises(ApprovalRefusedError, match="admin, devops is needed, eve has intern"):
+        cluster.client.decide(run.id, "deploy_production", "approved", approver="eve", roles=["intern"])
+    cluster.client.decide(run.id, "deploy_production", "approved", approver="ann", roles=roles)
+    assert run.result(timeout=20) == {"status": "deployed"}
+    assert f"1.0-{roles[0]}" in cluster.noted("deployed")
+    assert cluster.timers(run.id) == {}
+
+
+def test_a_deployment_that_was_rejected_does_not(cluster):
+    run = wait_for_approval(cluster, "2.0")
+    cluster.client.decide(run.id, "deploy_production", "rejected", approver="ann", roles=["admin"], comment="not today")
+    assert run.result(timeout=20) == {"status": "cancelled"}
+    assert "2.0" not in cluster.noted("deployed")
+
+
+def test_a_deployment_that_nobody_approves_in_half_an_hour_does_not_go_out(cluster):
+    run = wait_for_approval(cluster, "3.0")
+    cluster.hurry(run.id)
+    assert run.result(timeout=20) == {"status": "cancelled"}
+    assert cluster.client.approval(run.id, "deploy_production").status == "timeout"
+    assert "3.0" not in cluster.noted("deployed")
+
+
+def test_a_version_whose_tests_fail_asks_nobody(cluster):
+    run = cluster.client.start("documented.deployment_workflow", {"version": "broken"})
+    assert run.result(timeout=20) == {"status": "cancelled"}
+    assert cluster.client.approvals(run_id=run.id, status=None) == []
+
+
+def wait_for_approval(cluster, version):
+    """Start the deployment, and wait until it waits for people."""
+    run = cluster.client.start("documented.deployment_workflow", {"version": version})
+    until_sync(lambda: cluster.client.approvals(run_id=run.id), 20.0)
+    (asked,) = cluster.client.approvals(run_id=run.id)
+    assert asked.payload == {"version": version, "tests": {"passed": True, "count": 17}}
+    assert asked.required_roles == ["admin", "devops"]
+    assert 0 <= cluster.now_ms() + 1_800_000 - cluster.one_timer(run.id) < 20_000
+    return run
 
 
 def _names(cluster, run):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ from agnt5 import (
     RunNotFoundError,
     TaskFailedError,
 )
+from agnt5.client.doctor import examine_with, repair_with
 from agnt5.contracts.ids import shard_of
 from agnt5.links import DecisionLinks
 from agnt5.replay import events as ev
@@ -111,6 +113,18 @@ def test_without_a_decision_the_answer_is_timeout(cluster):
 def test_a_short_timeout_comes_by_itself(cluster):
     run = cluster.client.start("approving.ask", {"options": {"timeout": 0.3}})
     assert run.result(timeout=20)["decision"] == "timeout"
+
+
+def test_a_run_that_waited_for_a_worker_gives_people_their_time_all_the_same(cluster):
+    worker = cluster.nodes[0]
+    worker.terminate()
+    began_ms = cluster.now_ms()
+    run = cluster.client.start("approving.ask", {"options": {"timeout": 0.5}})
+    worker.restart()
+    assert run.result(timeout=20)["decision"] == "timeout"
+    (asked,) = events_of(run, ev.ApprovalRequested)
+    assert cluster.now_ms() - began_ms > 500
+    assert asked.due_ms - asked.at > 400
 
 
 def test_two_of_three_have_to_approve(cluster):
@@ -465,6 +479,32 @@ def test_a_decision_is_taken_while_no_worker_lives(cluster):
     cluster.sound()
 
 
+def test_workers_that_die_again_and_again_lose_no_request_and_no_decision(cluster):
+    worker = cluster.nodes[0]
+    runs = [cluster.client.start("approving.ask_twice") for _ in range(20)]
+    mine, decided, kills = {run.id for run in runs}, set(), 0
+    end = time.monotonic() + 60
+    while len(decided) < 40 and time.monotonic() < end:
+        for asked in cluster.client.approvals(limit=500):
+            if asked.run_id in mine:
+                cluster.client.decide(asked.run_id, "review", "approved", approver="ann", ref=asked.ref)
+                decided.add((asked.run_id, asked.ref))
+        if not worker.alive:
+            worker.spawn()
+        elif len(decided) // 12 > kills:
+            kills += 1
+            worker.kill()
+    assert len(decided) == 40
+    if not worker.alive:
+        worker.restart()
+    for run in runs:
+        assert run.result(timeout=30) == ["approved", "approved"]
+        names = [type(event).__name__ for event in run.history()]
+        assert names.count("ApprovalRequested") == names.count("ApprovalDecided") == 2
+    assert kills >= 3
+    cluster.sound()
+
+
 def test_a_run_that_timed_out_while_it_asked_asks_again_when_it_is_retried(cluster):
     run = cluster.client.start("approving.ask", {"options": {"timeout": 3600}}, run_timeout=3600)
     until_sync(lambda: cluster.client.approvals(run_id=run.id), 20.0)
@@ -477,6 +517,19 @@ def test_a_run_that_timed_out_while_it_asked_asks_again_when_it_is_retried(clust
     run.retry()
     until_sync(lambda: cluster.client.approvals(run_id=run.id), 20.0)
     assert [member.split("|")[0] for member in cluster.timers(run.id)] == ["a"]
+    cluster.client.decide(run.id, "deploy", "approved", approver="ann")
+    assert run.result(timeout=20)["approver"] == "ann"
+    cluster.sound()
+
+
+def test_an_approval_whose_record_was_lost_is_asked_again(cluster):
+    run = asking(cluster, payload="the one", timeout=3600)
+    parked(cluster, run)
+    cluster.admin.delete(keys.ask(run.id, "0.1", 16))
+    found = cluster.client.call(lambda client: examine_with(client, settle_s=0.01))
+    assert any(finding.code == "approval-lost" and finding.run == run.id for finding in found)
+    assert cluster.client.call(lambda client: repair_with(client, found)) >= 1
+    until_sync(lambda: [one.payload for one in cluster.client.approvals(run_id=run.id)] == ["the one"], 20.0)
     cluster.client.decide(run.id, "deploy", "approved", approver="ann")
     assert run.result(timeout=20)["approver"] == "ann"
     cluster.sound()
@@ -502,7 +555,7 @@ def test_after_retention_nothing_is_left():
         cluster.start(cluster.worker(), cluster.beat())
         run = asking(cluster, "ask_each_round", name="round", left=1)
         cluster.client.decide(run.id, "round", "approved", approver="ann")
-        until_sync(lambda: cluster.client.approval(run.id, "round").ref == "1.1", 20.0)
+        until_sync(lambda: [one.ref for one in cluster.client.approvals(run_id=run.id)] == ["1.1"], 20.0)
         cluster.client.decide(run.id, "round", "approved", approver="ann")
         run.result(timeout=20)
         aside = asking(cluster, "ask_aside", name="aside")

@@ -90,6 +90,15 @@ async def hold(ctx: Context) -> None:
     await ctx.sleep(600)
 
 
+@workflow
+async def release(ctx: Context, version: str) -> dict:
+    approval = await ctx.human.approval(
+        "publish", {"version": version}, required_roles=["admin"], quorum=2, timeout=600,
+        form={"type": "object", "required": ["when"]},
+    )
+    return {"decision": approval.decision, "votes": [vote.approver for vote in approval.votes], "data": approval.data}
+
+
 app = create_app()
 """
 
@@ -225,6 +234,38 @@ def test_a_run_is_shown_with_what_happened(dev):
     journal = [json.loads(line) for line in dev("runs", "show", "trip-1", "--journal").splitlines()]
     assert journal[0]["e"] == "RunStarted"
     assert journal[-1]["e"] == "RunCompleted"
+
+
+def test_approvals_are_listed_and_decided(dev):
+    assert dev("approvals", "list") == "no approvals\n"
+    dev("start", "shop.release", "version=\x1b[31m2.0", "--id", "release-1")
+    until_sync(lambda: "release-1" in dev("approvals", "list"), 15)
+    listed = dev("approvals", "list", "--role", "admin")
+    assert re.search(
+        r"release-1 +publish +open +\d.* ago +in .* +admin +0/2 +{\"version\": \"\\u001b\[31m2.0\"}", listed
+    )
+    assert dev("approvals", "list", "--role", "intern") == "no approvals\n"
+    state = json.loads(dev("approvals", "list", "--json"))
+    assert (state["run_id"], state["name"], state["required_roles"]) == ("release-1", "publish", ["admin"])
+    words = ("approvals", "decide", "release-1", "publish")
+    dev(*words, "yes", code=1)
+    assert "'approved' or 'rejected'" in dev.err
+    dev(*words, "approved", "--as", "eve", "--data", '{"when": 1}', code=1)
+    assert "one of the roles admin is needed, eve has none" in dev.err
+    dev(*words, "approved", "--as", "ann", "--role", "admin", code=1)
+    assert "the form is not filled in" in dev.err
+    said = ("--role", "dev", "--role", "admin", "--data", '{"when": "now"}')
+    assert dev(*words, "approved", "--as", "ann", *said, "--comment", "looks good") == "open\n"
+    shown = dev("runs", "show", "release-1")
+    assert re.search(r"~ +approval publish +open +with role admin, by 2 people, 10m 00s at most", shown)
+    assert "ann voted on approval publish" in shown
+    assert "eve could not decide" in shown
+    assert dev(*words, "approved", *said) == "approved\n"  # as whoever is logged in here
+    until_sync(lambda: "completed" in dev("runs", "show", "release-1"), 15)
+    dev(*words, "rejected", "--as", "bob", code=1)
+    assert re.search(r"was approved by \w+ at ", dev.err)
+    assert "approved" in dev("approvals", "list", "--run", "release-1")
+    assert dev("approvals", "list") == "no approvals\n"
 
 
 def test_a_failed_run_shows_its_traceback_and_can_be_retried(dev):

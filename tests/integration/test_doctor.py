@@ -43,6 +43,17 @@ async def everything(store: Store) -> None:
     for status in ("completed", "failed", "cancelled"):
         own = await runs.owned(store, status)
         await store.finish(own, status, b'"x"')
+    await runs.parked(store, "asking", runs.asking(due_ms=9_999_999_999_999))
+    await runs.parked(store, "voted", runs.asking(quorum=2))
+    await runs.decide(store, "voted")
+    withdrawn = await runs.owned(store, "withdrawn")
+    await store.append(withdrawn, runs.asking(due_ms=9_999_999_999_999))
+    await store.append(withdrawn, Batch(bodies=[runs.body("SignalAwaited", seq=2, name="go")], unasks=[1]))
+    await store.park(withdrawn, seen=3)
+    answered = await runs.owned(store, "answered")
+    await store.append(answered, runs.asking())
+    await runs.decide(store, "answered")
+    await store.finish(answered, "completed", b"1")
     refused = await runs.owned(store, "refused")
     await store.refuse(refused, seen=1, trouble="the code changed")
 
@@ -123,6 +134,35 @@ FAULTS: dict[str, tuple[Corrupt, str]] = {
     "an owned entry of another's run": (
         lambda s: call(s, "SADD", f"{s.prefix('running')}owned:h2", "running"), "which h1 owns",
     ),
+    "an approval whose record is gone": (
+        lambda s: call(s, "DEL", f"{s.prefix('asking')}ask:asking|0.1"),
+        "waits for approval 'deploy', whose record is gone: nobody can decide it",
+    ),
+    "an approval that nobody sees": (
+        lambda s: call(s, "ZREM", f"{s.prefix('asking')}inbox", "asking|0.1"), "which the inbox does not show",
+    ),
+    "an approval that would wait for ever": (
+        lambda s: call(s, "ZREM", f"{s.prefix('asking')}timers", "a|asking|0.1"), "which would never time out",
+    ),
+    "an approval that was decided and is still shown": (
+        lambda s: call(s, "ZADD", f"{s.prefix('answered')}inbox", 1, "answered|0.1"), "inbox holds answered|0.1, which",
+    ),
+    "an approval that was taken back and is still shown": (
+        lambda s: call(s, "ZADD", f"{s.prefix('withdrawn')}inbox", 1, "withdrawn|0.1"), "which is withdrawn",
+    ),
+    "an approval of no run that is shown": (
+        lambda s: call(s, "ZADD", f"{s.prefix('ghost')}inbox", 1, "ghost|0.1"), "holds ghost|0.1, and there is no such",
+    ),
+    "an approval that outlives its run": (
+        lambda s: call(s, "PERSIST", f"{s.prefix('answered')}ask:answered|0.1"),
+        "its approval ask:answered|0.1 is approved, and would stay so",
+    ),
+    "a list of approvals that outlives its run": (
+        lambda s: call(s, "PERSIST", key(s, "asks", "answered")), "its key asks:answered would stay for ever",
+    ),
+    "an approval of no run": (
+        lambda s: call(s, "HSET", f"{s.prefix('ghost')}ask:ghost|0.1", "status", "open"), "belongs to no run",
+    ),
     "a journal of no run": (
         lambda s: call(s, "RPUSH", f"{s.prefix('ghost')}log:ghost", "{}"), "belongs to no run",
     ),
@@ -138,6 +178,12 @@ async def test_a_fault_is_found_told_and_mended(store, fault):
     assert any(says in text for text in found), found
     assert await mended(store) >= 1
     assert await errors(store) == []
+
+
+async def test_an_approval_that_was_decided_unheard_is_told(store):
+    await everything(store)
+    await call(store, "HSET", f"{store.prefix('asking')}ask:asking|0.1", "status", "approved")
+    assert any("which is approved, and was not told" in text for text in await errors(store))
 
 
 async def test_a_journal_that_is_gone_is_told_and_left_alone(store):
@@ -160,6 +206,10 @@ async def test_mending_a_sound_store_breaks_nothing(store):
         "trying",
         "completed",
         "refused",
+        "asking",
+        "voted",
+        "withdrawn",
+        "answered",
         "none",
     )
     for run_id in names:

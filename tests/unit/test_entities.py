@@ -103,6 +103,9 @@ def test_methods_of_a_type_may_be_spread_over_modules():
     @again.read
     async def total(ctx): ...
 
+    @function(service="Counter")
+    async def of_a_service_of_that_name(ctx): ...
+
     assert sorted(again.handlers) == ["add", "total"]
 
 
@@ -128,6 +131,10 @@ async def test_a_class_is_a_type_and_each_call_gets_a_fresh_instance(registry):
         async def turns(ctx: Context) -> int:  # noqa: N805
             return ctx.state.turns
 
+        @entity.read
+        async def bound_to(ctx, context: dict) -> dict:  # noqa: N805
+            return context
+
         @staticmethod
         @entity.read(name="twice")
         async def doubled(ctx: Context, by: int = 2) -> int:
@@ -135,7 +142,9 @@ async def test_a_class_is_a_type_and_each_call_gets_a_fresh_instance(registry):
 
         async def helper(self): ...
 
-    assert sorted(h.address for h in registry) == ["Chat.send", "Chat.turns", "Chat.twice"]
+    assert sorted(h.address for h in registry) == ["Chat.bound_to", "Chat.send", "Chat.turns", "Chat.twice"]
+    assert registry.get("Chat.turns").mode == "read"
+    assert await registry.get("Chat.bound_to").fn(None, context={"a": 1}) == {"a": 1}
     handler = registry.get("Chat.send")
     assert (handler.mode, handler.state_model) == ("write", Chat.State)
     assert [p.name for p in handler.parameters] == ["text"]
@@ -191,6 +200,11 @@ def test_methods_of_base_classes_count(registry):
     assert [p.name for p in registry.get("Special.note").parameters] == ["text", "author"]
     assert handler_of(Order.note).address == "Order.note"
     assert (type_name(Order), type_name(Special)) == ("Order", "Special")
+
+    class Undecorated(Special): ...
+
+    with pytest.raises(InvalidInputError, match="Undecorated is no type of entities"):
+        type_name(Undecorated)
     with pytest.raises(InvalidInputError, match="is not a handler"):
         handler_of(Order.notes)
     with pytest.raises(InvalidInputError, match="Notes is no type of entities: give its name, what entity"):
@@ -409,6 +423,14 @@ def test_one_name_is_one_method():
 
         @X.read(name="fine")
         async def other(ctx): ...
+
+
+def test_a_name_that_a_module_defines_twice_is_noticed(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    text = "from agnt5 import entity\nX = entity('X')\n@X.write\nasync def add(ctx): ...\n"
+    (tmp_path / "copied_entities.py").write_text(text + "@X.read\nasync def add(ctx, more): ...\n")
+    with pytest.raises(ConfigurationError, match=r"'X.add' is defined twice: .*py:3 \(add\) and .*py:5 \(add\)"):
+        importlib.import_module("copied_entities")
 
 
 def test_a_method_of_a_class_that_needs_arguments_is_refused():

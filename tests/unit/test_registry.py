@@ -264,6 +264,13 @@ def test_reloading_a_module_replaces_its_handlers(tmp_path, monkeypatch):
     del sys.modules["reloaded_orders"]
 
 
+def test_one_function_may_be_registered_again():
+    registry = Registry()
+    registry.add(handler(plain))
+    registry.add(handler(plain))
+    assert len(registry) == 1
+
+
 def test_a_notebook_cell_that_runs_again_replaces_its_handlers():
     registry = Registry()
     for cell in ("<cell 1>", "<cell 2>"):

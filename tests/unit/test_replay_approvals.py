@@ -166,6 +166,22 @@ def test_a_decision_of_what_was_never_asked_or_is_no_request_does_not_fit():
         run.feed(TimerFired(seq=1))
 
 
+@pytest.mark.parametrize(("claimed_ms", "due_ms"), [(0, 1_000_060), (999_999, 1_000_060), (1_500_000, 1_500_060)])
+def test_a_timeout_begins_when_the_run_is_claimed_and_stands_from_then_on(claimed_ms, due_ms):
+    """A run that waited for a worker for long must not ask what is past its due time already."""
+
+    async def program(machine, _started):
+        ref = machine.request_approval(TERMS, 60)
+        return ref.terms.due_ms, await ref.future
+
+    run = Run(program, claimed_ms=claimed_ms)
+    (command,) = run.start()
+    assert command.terms.due_ms == due_ms
+    machine, answer = run.replay(claimed_ms=9_000_000_000_000)
+    assert answer.commands == ()
+    assert machine.open_commands() == (command,)
+
+
 def test_a_request_after_a_patch_keeps_open_runs_on_their_old_path():
     async def old(machine, _started):
         return await machine.await_signal("approved")

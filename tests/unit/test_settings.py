@@ -97,3 +97,15 @@ def test_passwords_are_shown_nowhere():
     with pytest.raises(ConfigurationError) as caught:
         Settings.from_env({"AGNT5_REDIS_URL": "http://:hunter2@host"})
     assert "hunter2" not in str(caught.value)
+
+
+def test_the_secret_of_links_is_long_and_shown_nowhere():
+    settings = Settings.from_env({"AGNT5_LINK_SECRET": " it-is-a-long-secret "}, web_url="https://flows.example/")
+    assert (settings.link_secret, settings.web_url) == ("it-is-a-long-secret", "https://flows.example/")
+    assert "it-is-a-long" not in repr(settings)
+    assert (Settings().link_secret, Settings().web_url) == ("", "")
+    with pytest.raises(ConfigurationError, match="AGNT5_LINK_SECRET: expected a secret of at least 16 char") as refused:
+        Settings.from_env({"AGNT5_LINK_SECRET": "too-short"})
+    assert "too-short" not in str(refused.value)
+    with pytest.raises(ConfigurationError, match="web_url: expected a URL that begins with http:// or https://"):
+        Settings.from_env({}, web_url="flows.example")

@@ -50,6 +50,34 @@ def test_an_end_closes_what_nobody_waits_for_any_more():
     ]
 
 
+def test_an_approval_is_told_with_who_decided_and_who_could_not():
+    asked = ev.ApprovalRequested(
+        at=1000,
+        seq=1,
+        name="deploy",
+        required_roles=["admin", "ops"],
+        quorum=2,
+        due_ms=61_000,
+        assignees=["ann", "bob"],
+    )
+    votes = [
+        ev.ApprovalVoted(at=1100, seq=1, approver="ann"),
+        ev.DecisionRefused(at=1200, seq=1, approver="eve", decision="approved", why="role"),
+        ev.ApprovalDecided(at=1500, seq=1, decision="rejected", approver="bob", comment="too late today"),
+    ]
+    assert [(m.what, m.outcome, m.took_ms, m.detail) for m in timeline([START, asked])][1:] == [
+        ("approval deploy", "open", None, "of ann or bob, with role admin or ops, by 2 people, 1m 00s at most"),
+    ]
+    assert [(m.what, m.outcome, m.took_ms, m.detail) for m in timeline([START, asked, *votes])][1:] == [
+        ("approval deploy", "failed", 500, "rejected by bob: 'too late today'"),
+        ("ann voted on approval deploy", "note", None, ""),
+        ("eve could not decide", "note", None, "has none of the roles that are needed"),
+    ]
+    timed_out = ev.ApprovalDecided(at=61_000, seq=1, decision="timeout")
+    (moment,) = timeline([START, asked, timed_out])[1:]
+    assert (moment.outcome, moment.took_ms, moment.detail) == ("note", 60_000, "nobody decided in time")
+
+
 def test_every_event_of_a_journal_is_told_or_ends_what_was():
     samples = {"error": {"type": "E", "message": "m"}, "name": "n", "seq": 9, "handler": "a.b", "kind": "k", "id": "x"}
     samples |= {"approver": "ann", "decision": "approved", "why": "role"}

@@ -9,7 +9,7 @@ from browser_kit import browser as open_browser
 from page_kit import Site
 from playwright.sync_api import Browser
 from support.cluster import Cluster, cluster_of, pytest_runtest_makereport
-from web_kit import FOLDER, Api, people
+from web_kit import FOLDER, LINK_SECRET, Api, people
 
 __all__ = ["pytest_runtest_makereport"]
 
@@ -25,7 +25,8 @@ def cluster() -> Iterator[Cluster]:
 def api(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     """The API with tokens."""
     path, secrets = people(tmp_path_factory.mktemp("tokens"))
-    with Api(cluster.server.url, tokens=path, secrets=secrets) as api:
+    env = {"AGNT5_LINK_SECRET": LINK_SECRET}
+    with Api(cluster.server.url, tokens=path, secrets=secrets, env=env) as api:
         yield api
 
 

@@ -11,12 +11,7 @@ import httpx
 import pytest
 from support.cluster import Cluster
 from support.waiting import until_sync
-from web_kit import Api, ended, problem
-
-
-def start(client: httpx.Client, handler: str, value=None, **more) -> httpx.Response:
-    headers = more.pop("headers", {})
-    return client.post("/runs", json={"handler": handler, "input": value, **more}, headers=headers)
+from web_kit import Api, ended, problem, start
 
 
 def waiting(client: httpx.Client, run_id: str) -> None:

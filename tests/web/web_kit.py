@@ -22,6 +22,7 @@ from agnt5.web.tokens import entry_of, new_token
 
 FOLDER = Path(__file__).parent
 START_S = 30.0
+LINK_SECRET = "a secret for the links of these tests"
 PEOPLE = {
     "root": ((), ("admin",)),
     "ann": (("ops",), ("read", "start", "signal", "decide")),
@@ -115,6 +116,12 @@ def problem(response: httpx.Response, status: int, kind: str = "") -> dict[str, 
     if kind:
         assert body["type"] == f"urn:agnt5:problem:{kind}"
     return body
+
+
+def start(client: httpx.Client, handler: str, value: Any = None, **more: Any) -> httpx.Response:
+    """Ask for a run."""
+    headers = more.pop("headers", {})
+    return client.post("/runs", json={"handler": handler, "input": value, **more}, headers=headers)
 
 
 def ended(client: httpx.Client, run_id: str) -> dict[str, Any]:

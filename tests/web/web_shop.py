@@ -4,7 +4,7 @@ import asyncio
 
 from support.cluster import noted
 
-from agnt5 import Context, function, workflow
+from agnt5 import Context, entity, function, workflow
 
 
 @function
@@ -43,3 +43,34 @@ async def rounds(ctx: Context, left: int) -> str:
     if left:
         ctx.continue_as_new({"left": left - 1})
     return "done"
+
+
+@workflow
+async def deploy(
+    ctx: Context, version: str, roles: list[str] = [], assignee: str | None = None, form: dict | None = None
+):
+    answer = await ctx.human.approval(
+        "deploy/production", payload={"version": version}, required_roles=roles, assignee=assignee, form=form
+    )
+    return [answer.decision, answer.approver, answer.comment, answer.data]
+
+
+@entity(name="WebCounter")
+class Counter:
+    @entity.write
+    async def add(self, ctx: Context, n: int) -> int:
+        total = await ctx.get("total", 0) + n
+        if n < 0:
+            raise ValueError("only upwards")
+        ctx.set("total", total)
+        return total
+
+    @entity.write
+    async def hold(self, ctx: Context, word: str) -> str:
+        while not noted(word):
+            await asyncio.sleep(0.02)
+        return word
+
+    @entity.read
+    async def total(self, ctx: Context) -> int:
+        return await ctx.get("total", 0)

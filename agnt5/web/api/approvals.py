@@ -5,16 +5,20 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query
-from pydantic import TypeAdapter
 
+from agnt5.client.approvals import ApprovalState
+from agnt5.links import DecisionLinks, LinkError
 from agnt5.web.access import Decider, Onlooker
 from agnt5.web.api import models
-from agnt5.web.api.common import Limit, RunId, TheWeb, problems
+from agnt5.web.api.common import IdempotencyKey, Limit, RunId, TheWeb, key_of, problems
 from agnt5.web.identity import Identity
-from agnt5.web.wiring import Web
+from agnt5.web.problems import Problem
 
 ApprovalName = Annotated[str, Path(description="The approval's name.", max_length=500, min_length=1)]
-_APPROVALS = TypeAdapter(list[models.Approval])
+LinkToken = Annotated[str, Path(description="The last part of a link.", max_length=4000, min_length=1)]
+
+SCAN_LIMIT = 2000
+"""Open approvals that are looked through for those of one person."""
 
 
 def add_routes(api: APIRouter) -> None:
@@ -29,6 +33,10 @@ def add_routes(api: APIRouter) -> None:
         summary="Decide an approval", response_model=models.Approval, responses=problems(400, 404, 409, 413),
     )  # fmt: skip
     add(
+        "/links/{token}", decide_by_link, methods=["POST"], tags=["approvals"], summary="Decide by a link",
+        response_model=models.Decided, responses=problems(400, 403, 404, 409, 413, 422, guarded=False),
+    )  # fmt: skip
+    add(
         "/runs/{run_id:path}/approvals", list_run_approvals, methods=["GET"], tags=["approvals"],
         summary="List a run's approvals", response_model=models.Approvals, responses=problems(404),
     )  # fmt: skip
@@ -40,48 +48,53 @@ async def list_approvals(
     mine: Annotated[bool, Query(description="Only those that the caller's roles may decide.")] = False,
 ) -> dict[str, Any]:  # fmt: skip
     """Open approvals, oldest first. Who has not the scope `read` sees those that they may decide."""
-    client: Any = web.client
-    found = await client.approvals(role=role, status="open", limit=limit)
-    return {"approvals": _seen(who, found, mine=mine)}
+    all_of_them = who.may("read") and not mine
+    found = await web.client.approvals(role=role, status="open", limit=limit if all_of_them else SCAN_LIMIT)
+    return {"approvals": found if all_of_them else [one for one in found if concerns(who, one)][:limit]}
 
 
 async def list_run_approvals(
     run_id: RunId, who: Onlooker, web: TheWeb,
     status: Annotated[Literal["open", "decided"] | None, Query(description="Default: all.")] = None, limit: Limit = 50,
 ) -> dict[str, Any]:  # fmt: skip
-    """A run's approvals, oldest first."""
-    await web.client.get(run_id)
-    client: Any = web.client
-    found = await client.approvals(run_id=run_id, status=status, limit=limit)
-    return {"approvals": _seen(who, found, mine=False)}
+    """A run's approvals, oldest first. Who has not the scope `read` sees those that they may decide."""
+    await web.client.get(run_id)  # tells that there is no such run
+    found = await web.client.approvals(run_id=run_id, status=status, limit=limit)
+    return {"approvals": [one for one in found if who.may("read") or concerns(who, one)]}
 
 
-async def decide(run_id: RunId, name: ApprovalName, body: models.Decision, who: Decider, web: TheWeb) -> Any:
+async def decide(
+    run_id: RunId, name: ApprovalName, body: models.Decision, who: Decider, web: TheWeb,
+    idempotency_key: IdempotencyKey = None,
+) -> ApprovalState:  # fmt: skip
     """Approve or reject. The first decision stands, or with a quorum each person's first vote.
 
     Refused with 403 and a `reason` (role, assignee, self, voted), or 422 if the form is not filled in as it should be.
     """
-    client: Any = web.client
-    return await client.decide(
-        run_id, name, body.decision, approver=who.name, roles=await _roles(web, who, run_id, name),
-        comment=body.comment, data=body.data,
+    required = (await web.client.approval(run_id, name, ref=body.ref)).required_roles if who.local else ()
+    return await web.client.decide(
+        run_id, name, body.decision, approver=who.name, roles=who.roles_for(required), comment=body.comment,
+        data=body.data, ref=body.ref, operation=key_of(who, idempotency_key),
     )  # fmt: skip
 
 
-async def _roles(web: Web, who: Identity, run_id: str, name: str) -> list[str]:
-    client: Any = web.client
-    required = (await client.approval(run_id, name)).required_roles if who.local else ()
-    return who.roles_for(required)
+async def decide_by_link(token: LinkToken, body: models.LinkDecision, web: TheWeb) -> ApprovalState:
+    """Approve or reject as the person whom the link names. The link is the credential: no token is needed."""
+    secret = web.settings.link_secret
+    if not secret:
+        raise Problem(404, "no-links", "Not found", "This API takes no links: no AGNT5_LINK_SECRET is set.")
+    try:
+        link = DecisionLinks(secret).read(token)
+    except LinkError as error:
+        raise Problem(403, "link-not-valid", "The link is not valid", str(error)) from None
+    return await web.client.decide(
+        link.run_id, link.name, body.decision, approver=link.approver, roles=link.roles, comment=body.comment,
+        data=body.data, ref=link.ref,
+    )  # fmt: skip
 
 
-def _seen(who: Identity, found: list[Any], *, mine: bool) -> list[models.Approval]:
-    approvals = _APPROVALS.validate_python(found, from_attributes=True)
-    if who.may("read") and not mine:
-        return approvals
-    return [one for one in approvals if _concerns(who, one)]
-
-
-def _concerns(who: Identity, approval: models.Approval) -> bool:
+def concerns(who: Identity, approval: ApprovalState) -> bool:
+    """Whether somebody may decide an approval, as far as its roles and assignees go."""
     if approval.assignees and who.name not in approval.assignees and not who.local:
         return False
     return not approval.required_roles or any(who.holds(role) for role in approval.required_roles)

@@ -7,11 +7,12 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
+from agnt5.client.entities import EntityState
 from agnt5.client.runs import RunState
 from agnt5.web.access import Admin, Reader, Starter
 from agnt5.web.api import models
-from agnt5.web.api.common import Limit, TheWeb, Wait, problems, run_url
-from agnt5.web.api.runs import begin, outcome
+from agnt5.web.api.common import IdempotencyKey, Limit, TheWeb, Wait, problems, run_url
+from agnt5.web.api.runs import begin_with_key, outcome
 
 EntityType = Annotated[str, Path(description="The entity's type.", max_length=200, examples=["ChatAgent"])]
 EntityKey = Annotated[str, Path(description="The entity's key, percent-encoded.", max_length=2000, min_length=1)]
@@ -25,7 +26,13 @@ class _Entity:
     key: EntityKey
 
 
+@dataclass(frozen=True)
+class _Method(_Entity):
+    method: Method
+
+
 TheEntity = Annotated[_Entity, Depends()]
+TheMethod = Annotated[_Method, Depends()]
 
 
 def add_routes(api: APIRouter) -> None:
@@ -55,32 +62,32 @@ def add_routes(api: APIRouter) -> None:
 
 async def list_entities(_: Reader, web: TheWeb, entity_type: TypeFilter = None, limit: Limit = 50) -> dict[str, Any]:
     """Entities, newest change first."""
-    client: Any = web.client
-    return {"entities": await client.entities(entity_type, limit=limit)}
+    return {"entities": await web.client.entities(entity_type, limit=limit)}
 
 
-async def read_entity(entity: TheEntity, _: Reader, web: TheWeb) -> Any:
+async def read_entity(entity: TheEntity, _: Reader, web: TheWeb) -> EntityState:
     """An entity's state, who writes it now and who waits."""
-    client: Any = web.client
-    return await client.entity_state(entity.type, entity.key)
+    return await web.client.entity_state(entity.type, entity.key)
 
 
 async def delete_entity(entity: TheEntity, _: Admin, web: TheWeb) -> Response:
     """Delete an entity's state. Refused while a method of it runs."""
-    client: Any = web.client
-    await client.delete_entity(entity.type, entity.key)
+    await web.client.delete_entity(entity.type, entity.key)
     return Response(status_code=204)
 
 
 async def call_method(
-    entity: TheEntity, method: Method, request: Request, response: Response, who: Starter, web: TheWeb,
-    body: models.Call | None = None, wait_s: Wait = 30,
+    called: TheMethod, request: Request, response: Response, who: Starter, web: TheWeb,
+    body: models.Call | None = None, wait_s: Wait = 30, idempotency_key: IdempotencyKey = None,
 ) -> RunState:  # fmt: skip
     """Call a method and wait for its result up to `wait_s` seconds. The call is a run: it goes on after that.
 
-    Writes of one key happen one after the other, in order of arrival.
+    Writes of one key happen one after the other, in order of arrival. With an `Idempotency-Key`, a repetition finds
+    the call that is there.
     """
-    asked = models.StartRun(handler=f"{entity.type}.{method}", input=body.input if body else None, key=entity.key)
-    run = await begin(web, request, who, asked, None)
+    asked = models.StartRun(
+        handler=f"{called.type}.{called.method}", input=body.input if body else None, key=called.key
+    )
+    run = await begin_with_key(web, request, who, asked, idempotency_key)
     response.headers["Location"] = run_url(request, run.id)
     return await outcome(web, run.id, response, wait_s)

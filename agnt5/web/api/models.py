@@ -162,6 +162,7 @@ class Vote(Told):
     decision: str
     comment: str
     at: datetime
+    data: Json = None
 
 
 class Approval(Told):
@@ -176,7 +177,8 @@ class Approval(Told):
     assignees: list[str]
     quorum: int = Field(description="How many must approve.")
     form: dict[str, Any] | None = Field(description="JSON Schema of the `data` that a decision must bring.")
-    requester: str
+    requester: str = Field(description="Who asked for the run; does not decide, unless `self_approval`.")
+    self_approval: bool
     requested_at: datetime
     due_at: datetime | None
     status: Literal["open", "approved", "rejected", "timeout", "withdrawn"]
@@ -196,6 +198,26 @@ class Decision(Given):
     decision: Literal["approved", "rejected"]
     comment: str = Field(default="", max_length=10_000)
     data: Json = Field(default=None, description="What the approval's form asks for.")
+    ref: str | None = Field(
+        default=None, max_length=40, description="`ref` of the request that was seen: a later one is not decided then."
+    )
+
+
+class LinkDecision(Given):
+    """A decision by a link. Who decides, and what, comes from the link."""
+
+    decision: Literal["approved", "rejected"]
+    comment: str = Field(default="", max_length=10_000)
+    data: Json = Field(default=None, description="What the approval's form asks for.")
+
+
+class Decided(Told):
+    """What became of an approval."""
+
+    run_id: str
+    name: str
+    status: Literal["open", "approved", "rejected", "timeout", "withdrawn"]
+    decided_at: datetime | None
 
 
 # ---- entities
@@ -213,11 +235,11 @@ class Entity(Told):
     type: str
     key: str
     state: dict[str, Any]
-    updated_at: datetime
+    updated_at: datetime | None
     writes: int = Field(description="How many writes have changed it.")
     holder: str | None = Field(description="The run that writes it now.")
     waiting: list[str] = Field(description="Runs that wait for it, in order.")
-    recent: list[str] = Field(description="The latest calls that ended, newest first.")
+    recent: list[str] = Field(description="The latest writes that ended, newest first.")
 
 
 class Entities(Told):

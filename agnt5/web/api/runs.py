@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
+from agnt5.client import AsyncRun
+from agnt5.client.listing import RunPage
 from agnt5.client.runs import RunState
 from agnt5.contracts.errors import DuplicateRunError, InvalidInputError, ResultTimeoutError, RunFailedError
 from agnt5.contracts.runs import RunStatus
@@ -72,28 +74,33 @@ async def start_run(
     """
     if body.id is not None and idempotency_key is not None:
         raise InvalidInputError("id: either an id or an Idempotency-Key can be given, not both")
-    own = key_of(who, idempotency_key)
-    try:
-        run = await begin(web, request, who, body, own or free_id(body.id))
-    except DuplicateRunError:
-        if own is None:
-            raise
-        raise Problem(
-            422, "idempotency-key-reused", "The Idempotency-Key was used before",
-            "It was used with another handler or input. Nothing was started.",
-        ) from None  # fmt: skip
+    if idempotency_key is None:
+        run = await _begin(web, request, who, body, free_id(body.id))
+    else:
+        run = await begin_with_key(web, request, who, body, idempotency_key)
     if not run.fresh:
         response.status_code = 200
     response.headers["Location"] = run_url(request, run.id)
     return await web.client.state(run.id)
 
 
-async def begin(web: Web, request: Request, who: Identity, body: models.StartRun, run_id: str | None) -> Any:
-    """Start what a body asks for."""
-    entity = {} if body.key is None else {"key": body.key}
+async def begin_with_key(web: Web, request: Request, who: Identity, body: models.StartRun, key: str | None) -> AsyncRun:
+    """Start what a body asks for, once per Idempotency-Key if there is one."""
+    try:
+        return await _begin(web, request, who, body, key_of(who, key))
+    except DuplicateRunError:
+        if key is None:
+            raise
+        raise Problem(
+            422, "idempotency-key-reused", "The Idempotency-Key was used before",
+            "It was used with another handler or input. Nothing was started.",
+        ) from None  # fmt: skip
+
+
+async def _begin(web: Web, request: Request, who: Identity, body: models.StartRun, run_id: str | None) -> AsyncRun:
     return await web.client.start(
-        body.handler, body.input, id=run_id, headers=kept_headers(request, web), priority=body.priority,
-        run_timeout=body.run_timeout_s, requester=who.requester, **entity,
+        body.handler, body.input, id=run_id, key=body.key, headers=kept_headers(request, web), priority=body.priority,
+        run_timeout=body.run_timeout_s, requester=who.requester,
     )  # fmt: skip
 
 
@@ -104,7 +111,7 @@ async def list_runs(
     handler: Annotated[str | None, Query(description="Only runs of this handler.", max_length=500)] = None,
     limit: Limit = 50,
     cursor: Annotated[str | None, Query(description="`cursor` of the page before.", max_length=2000)] = None,
-) -> Any:
+) -> RunPage:
     """Root runs: those that have not ended, then the ended ones within retention; newest first.
 
     A page may hold fewer than `limit` runs, or none, and have a cursor still: so much was looked through.

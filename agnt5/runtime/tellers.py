@@ -1,0 +1,139 @@
+"""Celery's task events of runs, and what they show of values: for runs that have no request, and for previews."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+from celery.utils.saferepr import saferepr
+
+from agnt5.contracts.errors import RunCancelledError, RunFailedError
+from agnt5.contracts.ids import first_of, parent_of
+
+Send = Callable[[str, dict[str, Any]], None]
+"""Brings an event of a type, with its fields, on its way."""
+
+PREVIEW = 300
+"""Characters of an input that events, and so Flower, show."""
+
+_SHORT, _FEW, _BIG = 40, 5, 10**15
+
+
+def preview(value: Any) -> str:
+    """A short text of an input or result."""
+    return repr(value) if _is_short(value) else str(saferepr(value, PREVIEW))
+
+
+def _is_short(value: Any, depth: int = 2) -> bool:
+    """Whether its plain form is short for sure: most are, and Celery's careful one costs fifty times as much."""
+    match value:
+        case None | bool() | float():
+            return True
+        case str():
+            return len(value) < _SHORT
+        case int():
+            return -_BIG < value < _BIG
+        case dict() if depth and len(value) < _FEW:
+            return all(_is_short(part, 0) for part in value) and all(_is_short(v, depth - 1) for v in value.values())
+        case list() | tuple() if depth and len(value) < _FEW:
+            return all(_is_short(part, depth - 1) for part in value)
+        case _:
+            return False
+
+
+REVOKED: dict[str, Any] = {"terminated": True, "signum": None, "expired": False}
+"""What Celery's event for a cancelled run says."""
+
+
+def error_fields(error: RunFailedError) -> dict[str, Any]:
+    """What Celery's events say of an error, which Flower shows as Python would write the original exception."""
+    return {"exception": f"{error.type}({error.message!r})", "traceback": error.traceback}
+
+
+class EventTeller:
+    """Tells of runs that have no request. `unasked` is for those that never had one; its default is `send`."""
+
+    def __init__(self, send: Send, unasked: Send | None = None) -> None:
+        self._send = send
+        self._send_unasked = unasked or send
+
+    def slot(self, run_id: str, handler: str) -> EventSlot:
+        return EventSlot(self._send_unasked, run_id, handler)
+
+    def succeeded(self, run_id: str, result: Any, runtime_s: float) -> None:
+        self._send("task-succeeded", {"uuid": run_id, "result": preview(result), "runtime": runtime_s})
+
+    def failed(self, run_id: str, error: RunFailedError) -> None:
+        self._send("task-failed", {"uuid": run_id, **error_fields(error)})
+
+    def revoked(self, run_id: str) -> None:
+        self._send("task-revoked", {"uuid": run_id, **REVOKED})
+
+
+class EventSlot:
+    """Stands in for the request of a run that came without a message: Celery's watchers see it like any other."""
+
+    def __init__(self, send: Send, run_id: str, handler: str) -> None:
+        self._send = send
+        self._run_id = run_id
+        self._handler = handler
+        self._begun_s = monotonic()
+
+    def drop(self, why: str) -> None:
+        """There is no request to be told."""
+
+    def refuse(self, why: str) -> None:
+        """There is no request to be told."""
+
+    def release(self) -> None:
+        """There is no request to be told."""
+
+    def started(self, value: Any, attempt: int) -> None:
+        told = {
+            "uuid": self._run_id, "name": self._handler, "args": "()", "kwargs": preview(value), "retries": attempt,
+        }  # fmt: skip
+        family = {"root_id": first_of(self._run_id), "parent_id": parent_of(self._run_id)}
+        self._send("task-received", {**told, **family})
+        self._send("task-started", told)
+
+    def succeeded(self, result: Any) -> None:
+        told = {"uuid": self._run_id, "result": preview(result), "runtime": monotonic() - self._begun_s}
+        self._send("task-succeeded", told)
+
+    def failed(self, error: RunFailedError) -> None:
+        if isinstance(error, RunCancelledError):
+            self._send("task-revoked", {"uuid": self._run_id, **REVOKED})
+        else:
+            self._send("task-failed", {"uuid": self._run_id, **error_fields(error)})
+
+    def retried(self, error: RunFailedError, due_ms: int) -> None:  # noqa: ARG002 - the protocol's
+        self._send("task-retried", {"uuid": self._run_id, **error_fields(error)})
+
+
+class Apart:
+    """Sends events from a process whose event loop may not block and that has no dispatcher: in a thread, in order."""
+
+    def __init__(self, app: Any, hostname: str) -> None:
+        self._app = app
+        self._hostname = hostname
+        self._events: queue.SimpleQueue[tuple[str, dict[str, Any]]] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def send(self, type_: str, fields: dict[str, Any]) -> None:
+        """Send soon."""
+        self._events.put((type_, fields))
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="agnt5-events", daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            type_, fields = self._events.get()
+            with self._app.events.default_dispatcher(hostname=self._hostname) as dispatcher:
+                dispatcher.send(type_, **fields)
+                while not self._events.empty():
+                    type_, fields = self._events.get()
+                    dispatcher.send(type_, **fields)
