@@ -16,7 +16,7 @@ from agnt5.store.replies import Record
 from agnt5.store.store import Store
 
 PAGE = 50
-LOOKED_AT = 10_000
+LOOKED_AT = 5000
 """A list looks at so many of the newest runs at most, and counts so many of the open and of the ended ones."""
 
 MOST_PAGES = LOOKED_AT // PAGE
@@ -66,9 +66,10 @@ class RunPage:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Root runs by status; of very many ended ones only the newest are counted."""
+    """Root runs by status. `cut`: there are so many that only the newest were counted."""
 
     each: list[tuple[str, int]]
+    cut: bool = False
 
     @property
     def total(self) -> int:
@@ -118,10 +119,12 @@ class Counter:
 
 async def _count(store: Store) -> Counts:
     counts = dict.fromkeys(RunStatus, 0)
-    most = math.ceil(LOOKED_AT / store.shards)
+    most, cut = math.ceil(LOOKED_AT / store.shards), False
     for index in (keys.open_runs, keys.ended_runs):
-        pages = [store.link.call("ZREVRANGE", index(shard), 0, most - 1) for shard in range(store.shards)]
-        ids = [run_id.decode() for page in pages for run_id in await page]
+        pages = [store.link.call("ZREVRANGE", index(shard), 0, most) for shard in range(store.shards)]
+        found = [await page for page in pages]
+        cut = cut or any(len(page) > most for page in found)
+        ids = [run_id.decode() for page in found for run_id in page[:most]]
         for at in range(0, len(ids), _CHUNK):
             asked = [
                 store.link.call("HGET", keys.run(run_id, store.shards), "status") for run_id in ids[at : at + _CHUNK]
@@ -129,4 +132,4 @@ async def _count(store: Store) -> Counts:
             for reply in asked:
                 if status := await reply:
                     counts[RunStatus(status.decode())] += 1
-    return Counts([(status.value, count) for status, count in counts.items()])
+    return Counts([(status.value, count) for status, count in counts.items()], cut)

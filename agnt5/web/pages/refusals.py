@@ -72,6 +72,8 @@ async def as_page(request: Request, response: Response) -> Response:
             return HTMLResponse(RELOAD, headers=HEADERS)
         return pages.go(request, "login", next=_address(request) if request.method == "GET" else "")
     advice = ADVICE.get(status, "The server's log tells more.")
+    if status == 401:  # noqa: PLR2004 - an app that knows its people itself
+        advice = "Log in to the application that these pages belong to."
     if problem["type"].endswith((":no-tokens", ":form-token", ":cross-site")):
         advice = ""
     page = pages.show(

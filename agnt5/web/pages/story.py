@@ -141,9 +141,8 @@ def _default(field: Field[Any]) -> Any:
 
 def summary(raw: dict[str, Any]) -> str:
     """An entry on one line: times readable, errors by type and message, the rest as it is."""
-    parts = [
-        f"{name.removesuffix('_ms')} {_word(name, value)}" for name, value in raw.items() if name not in {"at", "e"}
-    ]
+    told = {name: value for name, value in raw.items() if name not in {"at", "e"} and value != ""}
+    parts = [f"{name.removesuffix('_ms')} {_word(name, value)}" for name, value in told.items()]
     text = " ".join(", ".join(parts).split())
     return text if len(text) <= _SUMMARY else text[: _SUMMARY - 3] + "..."
 
