@@ -59,6 +59,11 @@ def test_an_idle_day_is_drawn_short_and_what_is_around_it_stays_readable():
     assert scale.x(2000 + DAY) == pytest.approx(scale.x(2000) + gap.w, abs=0.01)
 
 
+def test_ten_idle_minutes_beside_ten_seconds_are_drawn_short():
+    (gap,) = scale_of([6000, 606_000], 1000, 611_000).gaps
+    assert gap.label == "10m 00s"
+
+
 def test_several_idle_stretches_are_all_drawn_short():
     times = [2000, 2000 + DAY, 3000 + DAY, 3000 + 3 * DAY]
     scale = scale_of(times, 1000, 4000 + 3 * DAY)

@@ -69,7 +69,8 @@ def _example(handlers: dict[str, dict[str, Any]]) -> str:
 
 
 def _api_example(pages: Pages, request: Request, handlers: dict[str, dict[str, Any]]) -> str:
-    url = f"{request.url.scheme}://{request.url.netloc}{pages.link(request, 'api', 'v1', 'runs')}"
+    scheme = "https" if pages.sessions.is_secure(request) else "http"
+    url = f"{scheme}://{request.url.netloc}{pages.link(request, 'api', 'v1', 'runs')}"
     body = json.dumps({"handler": _example(handlers), "input": {"key": "value"}})
     return f"{url} -H 'Content-Type: application/json' -d '{body}'"
 
