@@ -110,6 +110,7 @@ def test_five_hundred_tasks_are_still_a_page(ann, client, every):
     assert ("more lanes are not drawn" in text) is every
     assert len(text) < 1_000_000
     assert "page 11 of 11" in page.text
+    assert "Children (500)" in page.text
     assert "RunStarted" in ann.get("/runs/five-hundred?journal=1")
 
 

@@ -17,8 +17,8 @@ from agnt5.contracts.runs import RunStatus
 from agnt5.replay import events as ev
 from agnt5.web.pages.layout import FOLD, Chart, Child, clock, lay_out, tries_of
 
-MOST_CHILDREN = 2000
-"""Children whose states are read for a page."""
+MOST_CHILDREN = 500
+"""Children whose states are read for a page: the latest."""
 
 MOST_RETRIED = 40
 """Retried children whose attempts are drawn."""
@@ -44,12 +44,13 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Story:
-    """One run."""
+    """One run. Of all the children that were `born`, `children` are the latest."""
 
     run: RunState
     first: ev.RunStarted | None
     chart: Chart
     children: list[RunState]
+    born: int
     foldable: bool
     length: int
     entries: list[Entry]
@@ -64,7 +65,8 @@ async def story_of(client: AsyncClient, run_id: str, *, journal_page: int | None
     """
     run = await client.state(run_id)
     events = await client.history(run_id)
-    children = await client.states(children_of(events)[:MOST_CHILDREN])
+    born = children_of(events)
+    children = await client.states(born[-MOST_CHILDREN:])
     known = {child.id: await _seen(client, child) for child in children if child.attempt == 0}
     retried = [child for child in children if child.attempt > 0]
     seen = await asyncio.gather(*(_seen(client, child) for child in retried[:MOST_RETRIED]))
@@ -74,7 +76,7 @@ async def story_of(client: AsyncClient, run_id: str, *, journal_page: int | None
     chart, foldable = _chart(run, events, children, known, every=every)
     first = events[0] if events and isinstance(events[0], ev.RunStarted) else None
     return Story(
-        run=run, first=first, chart=chart, children=children, foldable=foldable,
+        run=run, first=first, chart=chart, children=children, born=len(born), foldable=foldable,
         length=len(events), entries=entries_of(events, (page - 1) * ENTRIES), journal_page=page, journal_pages=pages,
     )  # fmt: skip
 

@@ -38,6 +38,7 @@
   const refresh = async () => {
     if (busy) { asked = true; return; }
     busy = true;
+    const begun = performance.now();
     try {
       const answer = await fetch(location.href, { headers: { Accept: "text/html" }, credentials: "same-origin" });
       if (answer.ok && !answer.redirected) take(new DOMParser().parseFromString(await answer.text(), "text/html"));
@@ -45,7 +46,7 @@
     setTimeout(() => {
       busy = false;
       if (asked) { asked = false; refresh(); }
-    }, CALM_MS);
+    }, Math.max(CALM_MS, 2 * (performance.now() - begun))); // a page that is costly to make is asked for less often
   };
 
   const listen = () => {
