@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import time
+
 import httpx
 import pytest
-from page_kit import Markup, Site, harmless
+from itsdangerous import TimestampSigner, URLSafeTimedSerializer
+from page_kit import LINK_SECRET, Markup, Site, harmless
 from web_kit import people
+
+from agnt5.web.tokens import digest
 
 
 def cookie_of(answer, name):
     (found,) = [value for value in answer.headers.get_list("set-cookie") if value.startswith(f"{name}=")]
     return found
+
+
+class YesterdaysSigner(TimestampSigner):
+    def get_timestamp(self) -> int:
+        return int(time.time()) - 24 * 3600
+
+
+def content_of(cookie):
+    """What anybody can read in a session cookie."""
+    return URLSafeTimedSerializer("none").loads_unsafe(cookie)[1]
 
 
 def test_nobody_is_sent_to_the_login_and_back(site):
@@ -46,8 +61,10 @@ def test_the_session_cookie_is_locked_up_and_does_not_tell_the_token(site):
         assert "HttpOnly" in cookie
         assert "SameSite=strict" in cookie
         assert "Secure" not in cookie
+        told = str(content_of(reader.http.cookies["agnt5_session"]))
         secret = site.secrets["ann"]
-        assert not any(secret[at : at + 12] in cookie for at in range(len(secret) - 12))
+        for hidden in (secret, digest(secret)):
+            assert not any(hidden[at : at + 12] in told + cookie for at in range(len(hidden) - 12))
     with site.reader() as reader:
         answer = reader.send("/login", {"token": site.secrets["ann"]}, headers={"X-Forwarded-Proto": "https"})
         assert "Secure" in cookie_of(answer, "agnt5_session")
@@ -70,6 +87,16 @@ def test_a_session_ends_when_its_token_is_taken_away(page_cluster, tmp_path):
     with Site(page_cluster.server.url, tokens=path, secrets=secrets) as after, after.reader() as reader:
         reader.http.cookies.set("agnt5_session", kept)
         assert reader.http.get("/").status_code == 303
+
+
+@pytest.mark.parametrize(("signer", "status"), [(TimestampSigner, 200), (YesterdaysSigner, 303)])
+def test_a_session_ends_by_itself(site, signer, status):
+    with site.reader("ann") as reader:
+        content = content_of(reader.http.cookies["agnt5_session"])
+        cookie = URLSafeTimedSerializer(LINK_SECRET, salt="agnt5.session", signer=signer).dumps(content)
+        reader.http.cookies.clear()
+        reader.http.cookies.set("agnt5_session", cookie)
+        assert reader.http.get("/").status_code == status
 
 
 def test_logging_out_forgets_the_session(site):

@@ -186,6 +186,19 @@ def test_a_link_decides_without_a_login_and_only_when_the_form_is_sent(site, cli
     assert client.get("link-1").result(20)["by"] == "dora"
 
 
+def test_a_link_in_a_mail_works_for_who_is_logged_in_too(site, client):
+    """Browsers keep the strict session cookie back when they come from a mail, and send it with the form."""
+    state = asked(client, "link-mail")
+    path = f"/decide/{link_to(state)}"
+    with site.reader("ann") as ann:
+        session = ann.http.cookies["agnt5_session"]
+        ann.http.cookies.delete("agnt5_session")
+        token = Markup(ann.get(path, headers={"Sec-Fetch-Site": "cross-site"})).all("input", name="csrf")[0]["value"]
+        ann.http.cookies.set("agnt5_session", session)
+        assert ann.http.post(path, data={"csrf": token, "decision": "approve"}).status_code == 303
+    assert client.get("link-mail").result(20)["by"] == "dora"
+
+
 @pytest.mark.parametrize("spoil", ["forged", "late", "cut", "junk"])
 def test_a_link_that_is_not_good_decides_nothing(site, client, spoil):
     run_id = f"bad-link-{spoil}"

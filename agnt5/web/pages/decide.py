@@ -37,7 +37,7 @@ async def show(request: Request, pages: InPages, token: str) -> Response:
 
 async def decide(request: Request, pages: InPages, token: str) -> Response:
     """Decide, as the person that the link names."""
-    form = await pages.form(request)
+    form = await pages.form(request, anonymous=True)
     opened = await _open(pages, token)
     taken = await take(pages.web.client, opened.state, form, approver=opened.link.approver, roles=opened.link.roles)
     if isinstance(taken, Fault):

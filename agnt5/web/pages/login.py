@@ -29,7 +29,7 @@ async def login_page(request: Request, pages: InPages) -> Response:
 
 async def log_in(request: Request, pages: InPages) -> Response:
     """Take a token."""
-    form = await pages.form(request)
+    form = await pages.form(request, anonymous=True)
     aim = _aim(pages, request, text_of(form, "next"))
     response = _to(pages, request, aim)
     if pages.sessions.log_in(request, response, text_of(form, "token")):

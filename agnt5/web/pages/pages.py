@@ -100,7 +100,7 @@ class Pages:
         link = partial(self.link, request)
 
         def csrf_field() -> Markup:
-            token = self.sessions.form_token(request, cookies)
+            token = self.sessions.form_token(request, cookies, anonymous=who is None)
             return Markup('<input type="hidden" name="{}" value="{}">').format(FIELD, token)
 
         given = {
@@ -127,13 +127,16 @@ class Pages:
 
     # ---- forms
 
-    async def form(self, request: Request) -> FormData:
-        """A form that a page of this browser's session sent; anything else is a 403 problem."""
+    async def form(self, request: Request, *, anonymous: bool = False) -> FormData:
+        """A form that a page of this browser's session sent; anything else is a 403 problem.
+
+        `anonymous`: one of a page that was shown to nobody in particular.
+        """
         origin = request.headers.get("origin")
         if origin is not None and origin.partition("://")[2] != request.headers.get("host", ""):
             raise Problem(403, "cross-site", "Refused", "Another site made the browser send this form.")
         form = await request.form(max_fields=_MOST_FIELDS, max_files=0)
-        self.sessions.check_form(request, form.get(FIELD))
+        self.sessions.check_form(request, form.get(FIELD), anonymous=anonymous)
         return form
 
 

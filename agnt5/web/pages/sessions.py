@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+from typing import Literal
 
 from itsdangerous import BadData, URLSafeTimedSerializer
 from starlette.requests import Request
@@ -63,36 +64,43 @@ class Sessions:
 
     # ---- forms
 
-    def form_token(self, request: Request, response_cookies: dict[str, str]) -> str:
-        """What forms on a page bear. A browser without the form cookie gets one, in `response_cookies`."""
+    def form_token(self, request: Request, response_cookies: dict[str, str], *, anonymous: bool) -> str:
+        """What forms on a page bear. A browser without the form cookie gets one, in `response_cookies`.
+
+        `anonymous`: the form does not ask who sends it. It is then not bound to the session, whose cookie a browser
+        keeps back when a link in a mail leads to the page, and sends with the form.
+        """
         key = request.cookies.get(FORM_COOKIE) or response_cookies.get(FORM_COOKIE)
         if not key:
             key = response_cookies[FORM_COOKIE] = secrets.token_urlsafe(24)
-        return self._form_token(request, key)
+        return self._form_token(request, key, anonymous=anonymous)
 
-    def check_form(self, request: Request, given: object) -> None:
+    def check_form(self, request: Request, given: object, *, anonymous: bool) -> None:
         """Refuse a form that did not come from a page of this browser's session with a 403 problem."""
         key = request.cookies.get(FORM_COOKIE, "")
-        right = isinstance(given, str) and hmac.compare_digest(self._form_token(request, key), given)
-        if not key or not right:
+        right = self._form_token(request, key, anonymous=anonymous)
+        if not key or not isinstance(given, str) or not hmac.compare_digest(right.encode(), given.encode()):
             raise Problem(
                 403, "form-token", "The form is too old",
                 "It was not made in this session. Go back, reload the page and send it again.",
             )  # fmt: skip
 
     def set_form_cookie(self, request: Request, response: Response, value: str) -> None:
-        """For as long as the browser runs."""
-        self._set(request, response, FORM_COOKIE, value, None)
+        """For as long as the browser runs. Lax, because links on other sites lead to forms and must not renew it."""
+        self._set(request, response, FORM_COOKIE, value, None, "lax")
 
-    def _form_token(self, request: Request, key: str) -> str:
-        bound = f"form:{key}:{request.cookies.get(SESSION_COOKIE, '')}"
-        return hmac.new(self._secret, bound.encode(), hashlib.sha256).hexdigest()
+    def _form_token(self, request: Request, key: str, *, anonymous: bool) -> str:
+        bound = "anonymous" if anonymous else f"session:{request.cookies.get(SESSION_COOKIE, '')}"
+        return hmac.new(self._secret, f"form:{key}:{bound}".encode(), hashlib.sha256).hexdigest()
 
     # ---- cookies
 
-    def _set(self, request: Request, response: Response, name: str, value: str, age_s: int | None) -> None:
+    def _set(
+        self, request: Request, response: Response, name: str, value: str, age_s: int | None,
+        same_site: Literal["strict", "lax"] = "strict",
+    ) -> None:  # fmt: skip
         response.set_cookie(
-            name, value, max_age=age_s, path=self._path(request), httponly=True, samesite="strict",
+            name, value, max_age=age_s, path=self._path(request), httponly=True, samesite=same_site,
             secure=self.is_secure(request),
         )  # fmt: skip
 
