@@ -40,17 +40,17 @@ def test_runs_are_listed_with_their_status_and_counted(site, ann, client):
 
 
 def test_runs_are_filtered_by_status_handler_and_text(ann, client):
-    client.start("page_shop.echo", {"value": 1}, id="filter-echo").result(20)
+    client.start("page_shop.echo", {"value": 1}, id="filter-ECHO").result(20)
     client.start("page_shop.broken", id="filter-broken")
     until_sync(lambda: client.get("filter-broken").status().ended, 15)
 
     def listed(query):
         return {one["href"] for one in Markup(ann.get(f"/?{query}")).all("a") if "/runs/filter-" in (one["href"] or "")}
 
-    assert listed("q=filter-") == {"/runs/filter-echo", "/runs/filter-broken"}
-    assert listed("q=FILTER-e") == {"/runs/filter-echo"}
+    assert listed("q=filter-") == {"/runs/filter-ECHO", "/runs/filter-broken"}
+    assert listed("q=FILTER-e") == {"/runs/filter-ECHO"}
     assert listed("status=failed&q=filter-") == {"/runs/filter-broken"}
-    assert listed("handler=page_shop.echo&q=filter-") == {"/runs/filter-echo"}
+    assert listed("handler=page_shop.echo&q=filter-") == {"/runs/filter-ECHO"}
     nothing = ann.get("/?q=there-is-none-of-it")
     assert "No run fits these filters" in nothing
     assert "One of queued" in Markup(ann.get("/?status=lost", 422)).text
@@ -112,6 +112,12 @@ def test_five_hundred_tasks_are_still_a_page(ann, client, every):
     assert "page 11 of 11" in page.text
     assert "Children (500)" in page.text
     assert "RunStarted" in ann.get("/runs/five-hundred?journal=1")
+
+
+def test_a_few_like_tasks_share_a_lane_too(ann, client):
+    client.start("page_shop.many", {"count": 10}, id="ten").result(30)
+    assert "10 x page_shop.echo" in ann.get("/runs/ten")
+    assert "10 x page_shop.echo" not in ann.get("/runs/ten?every=true")
 
 
 def test_nothing_that_a_run_holds_becomes_markup(ann, client):
