@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
+RECENT = 20
+"""Ended writes that an entity's state names."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntityState:
@@ -90,7 +93,7 @@ async def read_many(store: Store, names: list[str]) -> list[EntityState | None]:
             call("HGETALL", keys.entity(name, shards)),
             call("HGETALL", keys.lock(name, shards)),
             call("LRANGE", keys.line(name, shards), 0, -1),
-            call("LRANGE", keys.recent(name, shards), 0, -1),
+            call("LRANGE", keys.recent(name, shards), 0, RECENT - 1),
         )
         for name in names
     ]

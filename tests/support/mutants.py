@@ -116,7 +116,7 @@ MUTANTS: dict[str, Mutant] = {
     "a write without the lock": Mutant(CALLS, "if redis.call('HGET', lock, 'run') ~= id then", "if false then"),
     "the last in line is first": Mutant(ENTITIES, "redis.call('LPOP', P .. 'line:' .. e)",
                                         "redis.call('RPOP', P .. 'line:' .. e)"),
-    "a lock is handed to nobody": Mutant(ENTITIES, "RECENT - 1)\n  pass_on(e)\n", "RECENT - 1)\n"),
+    "a lock is handed to nobody": Mutant(ENTITIES, "RECENT - 1)\n  end\n  pass_on(e)\n", "RECENT - 1)\n  end\n"),
     "a cancelled call stays in line": Mutant(
         ENTITIES, "if v[1] == 'line' then redis.call('LREM', P .. 'line:' .. e, 1, id) end\n"
     ),

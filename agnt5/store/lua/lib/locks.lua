@@ -58,7 +58,8 @@ local function end_call(e, id)
   if v[2] then redis.call('ZADD', P .. 'answers', NOW_S, id) end
   if v[1] == 'line' then redis.call('LREM', P .. 'line:' .. e, 1, id) end
   if v[1] ~= 'held' then return end
-  redis.call('LPUSH', P .. 'recent:' .. e, id)
-  redis.call('LTRIM', P .. 'recent:' .. e, 0, RECENT - 1)
+  if redis.call('LPUSH', P .. 'recent:' .. e, id) >= 2 * RECENT then
+    redis.call('LTRIM', P .. 'recent:' .. e, 0, RECENT - 1)
+  end
   pass_on(e)
 end
