@@ -57,6 +57,11 @@ async def asks(
     return {"decision": answer.decision, "by": answer.approver, "comment": answer.comment, "data": answer.data}
 
 
+@workflow
+async def asks_twice(ctx: Context) -> list:
+    return [(await ctx.human.approval("again")).approver, (await ctx.human.approval("again")).approver]
+
+
 @Counter.write
 async def add(ctx: Context, amount: int = 1, note: str = "", pause: float = 0.0) -> int:
     value = (await ctx.get("value") or 0) + amount

@@ -130,6 +130,16 @@ def test_the_second_decision_is_told_that_the_first_stands(site, client):
         assert "approved by ann" in page.text
 
 
+def test_a_late_decision_is_not_taken_for_the_next_approval_of_its_name(site, client):
+    client.start("page_shop.asks_twice", id="twice-1")
+    (first,) = until_sync(lambda: client.approvals(run_id="twice-1"), 20)
+    with site.reader("ann") as ann, site.reader("bob") as bob:
+        assert ann.send(path_of(first), {"decision": "approve"}).status_code == 303
+        until_sync(lambda: [one for one in client.approvals(run_id="twice-1") if one.ref != first.ref], 20)
+        assert bob.send(path_of(first), {"decision": "approve"}, page="/workers").status_code == 409
+    assert client.approval("twice-1", "again").status == "open"
+
+
 def test_a_quorum_counts_votes_and_each_person_once(site, client):
     state = asked(client, "quorum-1", quorum=2)
     with site.reader("ann") as ann, site.reader("bob") as bob:
