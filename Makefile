@@ -8,11 +8,16 @@ BIN := .venv/bin
 ENV := .venv/.installed
 JOBS ?= auto
 
-.PHONY: help demo test check format bench chaos clean
+# the browser of the pages' tests: AGNT5_CHROMIUM, or a Chromium in the PATH
+CHROMIUM = $${AGNT5_CHROMIUM:-$$(command -v chromium || command -v chromium-browser || command -v google-chrome \
+	|| command -v google-chrome-stable)}
+
+.PHONY: help demo test browser check format bench chaos clean
 
 help:
 	@echo "make demo    see a workflow survive the SIGKILL of its worker (about 20 s)"
 	@echo "make test    all tests, on real servers and real Celery processes"
+	@echo "make browser a Chromium for the tests of the pages, if there is none"
 	@echo "make check   format, lint, types, layers, unit tests"
 	@echo "make format  let ruff format and mend what it can"
 	@echo "make bench   figures against plain Celery on this machine"
@@ -30,8 +35,17 @@ $(ENV): pyproject.toml
 demo: $(ENV)
 	@$(BIN)/agnt5 demo
 
-test: $(ENV)
+test: $(ENV) browser
 	$(BIN)/python -m pytest -n $(JOBS) -m "not chaos"
+
+browser:
+	@if [ -x "$(CHROMIUM)" ]; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+		echo "installing chromium for the tests of the pages"; \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium \
+		|| { echo "apt-get could not install chromium; install it by hand, or set AGNT5_CHROMIUM to a Chromium" >&2; exit 1; }; \
+	else echo "the tests of the pages need a Chromium and there is none: install it" \
+		"(Debian and Ubuntu: apt-get install chromium), or set AGNT5_CHROMIUM to its path" >&2; exit 1; fi
 
 check: $(ENV)
 	$(BIN)/ruff format --check .

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agnt5.cli.embedded import Embedded
+from agnt5.cli.embedded import Embedded, free_port
 from agnt5.cli.output import err, line, styled
-from agnt5.cli.processes import Child, beat_command, wait_until, worker_command
+from agnt5.cli.processes import Child, beat_command, can_serve, wait_until, web_command, worker_command
 from agnt5.cli.proof import Check, checks
+from agnt5.cli.second_act import SecondAct
 from agnt5.cli.show import print_timeline
 from agnt5.client import Client, Run
 from agnt5.client.timeline import collapse, timeline
@@ -80,6 +81,7 @@ class _Demo:
         self._begun_s = time.monotonic()
         self._children: list[Child] = []
         self._url = ""
+        self._site = ""
 
     def run(self) -> int:
         self._say(f"{len(self._files)} text files in {self._folder}")
@@ -88,6 +90,7 @@ class _Demo:
         self._stack.callback(embedded.stop)
         self._url = embedded.url
         beat = self._start("beat", beat_command(APP, level="WARNING"))
+        web = self._start_web()
         worker = self._worker()
         self._say(f"embedded Valkey with AOF at {self._url}, celery beat is {beat.pid}, celery worker is {worker.pid}")
         client = self._stack.enter_context(Client(self._url))
@@ -96,6 +99,7 @@ class _Demo:
             f"started run {run.id}: one task for each file, slowed down by about {self._plan.pace_s:g} s to be watched"
         )
 
+        self._tell_site(web)
         self._follow(run, len(self._files) // 2)
         wait_until(lambda: len(self._effect_lines()) > self._recorded(run), 5.0, poll_s=0.005)  # files in its hands
         killed_ms = time.time_ns() // 1_000_000
@@ -107,7 +111,11 @@ class _Demo:
         )
         self._follow(run, len(self._files))
         self._finish(run)
-        return self._conclude(client, run, killed_ms=killed_ms)
+        found = self._look_back(client, run, killed_ms=killed_ms)
+        if self._site:
+            found += SecondAct(client, self._site, pace_s=self._plan.pace_s, say=self._say).play()
+        found.append(self._stuck(client))
+        return self._conclude(found)
 
     def _input(self) -> dict[str, Any]:
         return {
@@ -130,10 +138,25 @@ class _Demo:
             raise ConfigurationError(f"the worker did not become ready within {START_S:g} s")
         return worker
 
+    def _start_web(self) -> Child | None:
+        if not can_serve():
+            self._say("no pages and no second act: pip install 'agnt5-celery[web]'")
+            return None
+        port = free_port()
+        self._site = f"http://127.0.0.1:{port}"
+        return self._start("web", web_command(port))
+
+    def _tell_site(self, web: Child | None) -> None:
+        if web is None:
+            return
+        if not wait_until(lambda: web.said(self._site) or web.code is not None, START_S) or web.code is not None:
+            raise ConfigurationError(f"the pages were not there within {START_S:g} s")
+        self._say(f"watch it in a browser: {self._site}/runs/{RUN_ID}", "bold")
+
     def _start(self, name: str, command: list[str]) -> Child:
-        child = Child(
-            name, command, env={"AGNT5_REDIS_URL": self._url, "AGNT5_BROKER_URL": ""}, on_line=lambda *_: None
-        )
+        # without tokens the pages serve this machine alone, and ask nobody to log in
+        env = {"AGNT5_REDIS_URL": self._url, "AGNT5_BROKER_URL": "", "AGNT5_API_TOKENS": ""}
+        child = Child(name, command, env=env, on_line=lambda *_: None)
         self._children.append(child)
         self._stack.callback(child.stop)
         return child
@@ -197,7 +220,7 @@ class _Demo:
 
     # ---- the end
 
-    def _conclude(self, client: Client, run: Run, *, killed_ms: int) -> int:
+    def _look_back(self, client: Client, run: Run, *, killed_ms: int) -> list[Check]:
         events: list[ev.Event] = run.history()
         line()
         line(("what the journal of the run tells:", "bold"))
@@ -206,11 +229,12 @@ class _Demo:
             event.id for event in events if isinstance(event, ev.TaskScheduled) and event.handler == "demo.analyse_file"
         ]
         children = {run_id: client.history(run_id) for run_id in ids}
-        found = checks(
+        return checks(
             files=self._files, effects=self._effect_lines(), events=events, children=children, killed_ms=killed_ms,
             report=self._plan.report.resolve(),
         )  # fmt: skip
-        found.append(self._stuck(client))
+
+    def _conclude(self, found: list[Check]) -> int:
         line()
         line(("what was promised, and what is so:", "bold"))
         for check in found:

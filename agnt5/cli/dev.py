@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,15 @@ from typing import Any
 from agnt5.cli import place
 from agnt5.cli.embedded import Embedded, default_port
 from agnt5.cli.output import err, hint, line, styled
-from agnt5.cli.processes import Child, beat_command, worker_command
+from agnt5.cli.processes import Child, beat_command, can_serve, web_command, worker_command
 from agnt5.contracts.settings import DEFAULT_REDIS_URL, mask_url
 
-_COLOURS = {"worker": "green", "beat": "magenta", "dev": "cyan"}
+WEB_PORT = 8080
+_CELERY = ("worker", "beat")
+_COLOURS = {"worker": "green", "beat": "magenta", "web": "blue", "dev": "cyan"}
+_SERVED = re.compile(r'uvicorn\.access: .*" [23]\d\d')
+"""A page or call that was answered as it should be: one that polls would fill the terminal with them."""
+
 _QUIET = (
     "SecurityWarning",
     "superuser privileges",
@@ -28,7 +35,10 @@ _QUIET = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What to run. `redis_url` None means an embedded server on `port`, with its data in `data`."""
+    """What to run. `redis_url` None means an embedded server on `port`, with its data in `data`.
+
+    The pages and the HTTP API are on `web_port`, by default 8080 if it is free; 0 leaves them out.
+    """
 
     worker: str
     beat: str
@@ -37,6 +47,7 @@ class Plan:
     data: Path | None = None
     reload: bool = True
     level: str = "INFO"
+    web_port: int | None = None
 
 
 def serve(plan: Plan) -> int:
@@ -57,6 +68,8 @@ class _Dev:
         self._children: dict[str, Child] = {}
         self._told: set[int] = set()
         self._env: dict[str, str] = {}
+        wanted = default_port(WEB_PORT) if plan.web_port is None else plan.web_port
+        self._web_port = wanted if can_serve() else 0
 
     def run(self) -> int:
         embedded = self._embedded()
@@ -96,6 +109,8 @@ class _Dev:
     def _print(self, name: str, text: str) -> None:
         if name != "dev" and any(part in text for part in _QUIET):
             return
+        if name == "web" and _SERVED.search(text):
+            return
         line((f"{name:<6} | ", _COLOURS.get(name, "")), text)
 
     def _greet(self, url: str, embedded: Embedded | None) -> None:
@@ -103,6 +118,10 @@ class _Dev:
         self._say(f"runs live at {mask_url(url)} ({where})")
         if url.removesuffix("/0") not in {DEFAULT_REDIS_URL.removesuffix("/0"), "redis://127.0.0.1:6379"}:
             self._say(f"for your own programs: export AGNT5_REDIS_URL={mask_url(url)}")
+        if self._web_port:
+            self._say(f"pages and HTTP API: http://127.0.0.1:{self._web_port}")
+        elif self._plan.web_port != 0:
+            hint("no pages: pip install 'agnt5-celery[web]'")
         self._say("try, in another terminal of this folder:")
         for command in (
             "agnt5 start SERVICE.HANDLER key=value --wait",
@@ -115,23 +134,25 @@ class _Dev:
     # ---- processes
 
     def _commands(self) -> dict[str, list[str]]:
-        return {
+        commands = {
             "worker": worker_command(self._plan.worker, node="dev", level=self._plan.level),
             "beat": beat_command(self._plan.beat, level=self._plan.level),
         }
+        return {**commands, "web": web_command(self._web_port)} if self._web_port else commands
 
     def _start_all(self) -> None:
         for name, command in self._commands().items():
-            self._start(name, command)
+            if name not in self._children:
+                self._start(name, command)
 
     def _start(self, name: str, command: list[str]) -> None:
         child = Child(name, command, env=self._env, on_line=self._print)
         self._children[name] = child
-        self._say(f"celery {name} is process {child.pid}")
+        self._say(f"{'agnt5' if name == 'web' else 'celery'} {name} is process {child.pid}")
 
-    def _stop_all(self) -> None:
+    def _stop_all(self, names: Sequence[str] = (*_CELERY, "web")) -> None:
         """The worker first, while its store and beat are there: it parks workflows and ends functions."""
-        for name in ("worker", "beat"):
+        for name in names:
             if child := self._children.pop(name, None):
                 child.stop()
 
@@ -173,7 +194,7 @@ class _Dev:
             if self._changed:
                 changed, self._changed = self._changed, set()
                 self._say(f"{', '.join(sorted(changed)[:3])} changed; starting again")
-                self._stop_all()
+                self._stop_all(_CELERY)  # the pages load no source of this folder
                 self._start_all()
             elif not self._all_live():
                 return 1
@@ -189,6 +210,8 @@ class _Dev:
             if child.code < 0:
                 self._say(f"{name} was killed by signal {-child.code}; starting another")
                 self._start(name, self._commands()[name])
+            elif name == "web":
+                self._say(f"web ended with code {child.code}; the rest goes on without pages")
             elif self._plan.reload:
                 self._say(f"{name} ended with code {child.code}; waiting for a change of the source")
             else:

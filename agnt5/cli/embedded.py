@@ -84,9 +84,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def default_port() -> int:
-    """Redis' own port while it is free, so that clients need no setting; else any free one."""
-    return free_port() if _taken(DEFAULT_PORT) else DEFAULT_PORT
+def default_port(usual: int = DEFAULT_PORT) -> int:
+    """The usual port (Redis' own: clients need no setting then) while it is free; else any free one."""
+    return free_port() if _taken(usual) else usual
 
 
 def _taken(port: int) -> bool:

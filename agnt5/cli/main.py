@@ -69,16 +69,20 @@ def dev(
     data: Annotated[Path | None, typer.Option(help="Folder of the embedded Valkey; default: .agnt5/valkey.")] = None,
     reload: Annotated[bool, typer.Option(help="Restart when a source file of this folder changes.")] = True,
     loglevel: Annotated[str, typer.Option("--loglevel", "-l", help="Log level of worker and beat.")] = "INFO",
+    web_port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port of the pages; default: 8080 if free. 0: no pages.")
+    ] = None,
 ) -> None:
-    """Run a worker, a beat and an embedded Valkey here, until Ctrl-C.
+    """Run a worker, a beat, the pages and an embedded Valkey here, until Ctrl-C.
 
     With AGNT5_REDIS_URL or --redis-url that server is used instead of the embedded one.
     """
     from agnt5.cli.dev import Plan, serve  # noqa: PLC0415
 
     plan = Plan(
-        worker=worker, beat=beat or worker, redis_url=ctx.obj, port=port, data=data, reload=reload, level=loglevel
-    )
+        worker=worker, beat=beat or worker, redis_url=ctx.obj, port=port, data=data, reload=reload, level=loglevel,
+        web_port=web_port,
+    )  # fmt: skip
     raise typer.Exit(serve(plan))
 
 

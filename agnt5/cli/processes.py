@@ -10,6 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 WARM_S = 35.0
@@ -94,6 +95,16 @@ def worker_command(app: str, *, node: str, level: str = "INFO") -> list[str]:
 def beat_command(app: str, *, level: str = "INFO") -> list[str]:
     """`celery beat` of an app, without a pid file: any number of beats may run."""
     return [*_celery(app), "beat", "-l", level, "--pidfile="]
+
+
+def web_command(port: int) -> list[str]:
+    """`agnt5 web`: the HTTP API and the pages, for this machine."""
+    return [sys.executable, "-m", "agnt5.cli", "web", "--port", str(port)]
+
+
+def can_serve() -> bool:
+    """Whether the extra `web` is installed."""
+    return all(find_spec(name) for name in ("fastapi", "jinja2", "multipart", "sse_starlette", "uvicorn"))
 
 
 def _celery(app: str) -> list[str]:

@@ -19,7 +19,10 @@ _PREVIEW = 60
 
 @dataclass(slots=True, kw_only=True)
 class Moment:
-    """One line of a story. `took_ms` is None for what has no duration or goes on still; `detail` is an aside."""
+    """One line of a story. `took_ms` is None for what has no duration or goes on still; `detail` is an aside.
+
+    A collapsed moment has those that it stands for as its `parts`.
+    """
 
     at_ms: int
     kind: str
@@ -28,6 +31,7 @@ class Moment:
     took_ms: int | None = None
     detail: str = ""
     child: str = ""
+    parts: Sequence[Moment] = ()
 
 
 def timeline(events: Sequence[ev.Event], children: Mapping[str, str] | None = None) -> list[Moment]:
@@ -89,6 +93,7 @@ def _together(group: list[Moment]) -> Moment:
         took_ms=max(ends) - group[0].at_ms if done else None,
         detail=", ".join(f"{count} {name}" for name, count in counts.items()) + each,
         child=f"{group[0].child} ... {group[-1].child.rpartition('~')[2]}",
+        parts=group,
     )
 
 

@@ -1,1 +1,1 @@
-"""The workflow of `agnt5 demo`: reads a folder of text files and writes a report about them."""
+"""The workflows of `agnt5 demo`: one reads a folder and writes a report about it, one deploys when people say yes."""

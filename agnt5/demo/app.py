@@ -2,4 +2,4 @@
 
 from agnt5.app import create_app
 
-app = create_app(modules=["agnt5.demo.folder"])
+app = create_app(modules=["agnt5.demo.folder", "agnt5.demo.deployment"])

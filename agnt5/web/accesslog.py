@@ -11,7 +11,7 @@ HARMLESS = frozenset(
 )
 """Query parameters whose values may stand in a log."""
 
-_SECRET_PART = re.compile(r"(/links/)[^/]+|\bagnt5_[\w%-]{16,}")
+_SECRET_PART = re.compile(r"(/(?:links|decide)/)[^/]+|\bagnt5_[\w%-]{16,}")
 _PATH_AT = 2
 """Where uvicorn's access records have the path with its query."""
 

@@ -12,6 +12,7 @@ import sys
 import threading
 from pathlib import Path
 
+import httpx
 import pytest
 from support.waiting import until_sync
 
@@ -117,7 +118,7 @@ class Dev:
         port = free_port()
         self.url = f"redis://127.0.0.1:{port}/0"
         self.process = subprocess.Popen(
-            [*AGNT5, "dev", "-A", "shop", "--port", str(port), *options],
+            [*AGNT5, "dev", "-A", "shop", "--port", str(port), "--web-port", str(free_port()), *options],
             cwd=self.folder, env=self.env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             start_new_session=True,
         )  # fmt: skip
@@ -160,6 +161,15 @@ def dev(tmp_path_factory):
     dev.start()
     yield dev
     dev.end()
+
+
+def test_the_pages_are_served_beside_worker_and_beat(dev):
+    (address,) = {found[1] for line in dev.lines if (found := re.search(r"pages and HTTP API: (http://\S+)", line))}
+    until_sync(lambda: dev.count(f"agnt5 web: {address}"), 20)
+    dev("start", "shop.add", "a=2", "--id", "on-a-page", "--wait")
+    assert "on-a-page" in httpx.get(address).text
+    assert httpx.get(f"{address}/api/v1/runs/on-a-page").json()["result"] == 3
+    assert dev.count("uvicorn.access") == 0
 
 
 def test_a_result_is_printed_as_json(dev):
