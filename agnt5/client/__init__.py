@@ -1,7 +1,8 @@
 """Start, read, signal and decide runs from outside of workers."""
 
-from agnt5.client.aio import AsyncClient, AsyncRun
+from agnt5.client.aio import AsyncClient
 from agnt5.client.approvals import ApprovalState
+from agnt5.client.run import AsyncRun
 from agnt5.client.runs import RunState
 from agnt5.client.sync import Client, Run
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
@@ -15,28 +14,27 @@ from typing import Any, Self
 from agnt5 import codec
 from agnt5.client import approvals as asked
 from agnt5.client import entities as stored
-from agnt5.client.announced import bind_announced, check_announced
 from agnt5.client.approvals import ApprovalState
+from agnt5.client.catalog import Catalog, HandlerLike, address_of
 from agnt5.client.entities import EntityCaller, EntityState
 from agnt5.client.fleet import Fleet, read_fleet
 from agnt5.client.follow import Followed, Follows, Page, Place, read_page
 from agnt5.client.listing import RunPage, page_of_runs
+from agnt5.client.run import AsyncRun
 from agnt5.client.runs import RunState, outcome_of, state_of
 from agnt5.client.waiting import Waits
 from agnt5.contracts.clock import to_ms
-from agnt5.contracts.errors import HandlerNotFoundError, InvalidInputError
-from agnt5.contracts.ids import call_id, check_id, entity_name, new_run_id
+from agnt5.contracts.errors import InvalidInputError
+from agnt5.contracts.ids import entity_name
 from agnt5.contracts.runs import RunStatus
 from agnt5.contracts.settings import Settings
-from agnt5.registry import Handler
 from agnt5.replay import journal
 from agnt5.replay.events import Event, SignalReceived
 from agnt5.runtime.dispatch import Dispatcher, open_dispatcher
 from agnt5.runtime.encoding import encode_checked
-from agnt5.runtime.starting import StartRequest, start_run
-from agnt5.sdk.decorators import handler_of
+from agnt5.runtime.starting import start_run
 from agnt5.sdk.entities import type_name
-from agnt5.store import browse, keys
+from agnt5.store import browse
 from agnt5.store.opening import open_store
 from agnt5.store.store import Store
 
@@ -44,68 +42,6 @@ PATIENCE_S = 10.0
 """How long a client's call rides out an outage of Redis before it raises `StoreUnavailableError`."""
 
 BATCH = 1000
-
-HandlerLike = str | Handler | Callable[..., Any]
-
-
-class AsyncRun:
-    """A run, wherever it is. Holds nothing but its id; every method asks the store.
-
-    `fresh` is False when `start` found the run there already, and None where nothing was started.
-    """
-
-    def __init__(
-        self, client: AsyncClient, run_id: str, handler: Handler | None = None, *, fresh: bool | None = None
-    ) -> None:
-        self._client = client
-        self._handler = handler
-        self.id = run_id
-        self.fresh = fresh
-
-    def __repr__(self) -> str:
-        return f"<run {self.id}>"
-
-    def rebound(self, client: AsyncClient) -> AsyncRun:
-        """The same run by another client."""
-        return AsyncRun(client, self.id, self._handler, fresh=self.fresh)
-
-    async def status(self) -> RunStatus:
-        """Where it stands. Raises `RunNotFoundError`."""
-        return (await self.state()).status
-
-    async def state(self) -> RunState:
-        """All there is to know about it in one read. Raises `RunNotFoundError`."""
-        return await self._client.state(self.id)
-
-    async def result(self, timeout: float | timedelta | None = None) -> Any:  # noqa: ASYNC109 - the public name
-        """Its result, in the form of the handler's return annotation where this process knows the handler.
-
-        Waits up to `timeout` (seconds or timedelta; None: as long as it takes), and rides out outages. Raises
-        `TaskFailedError` (also `RunTimeoutError`, `WorkerLostError`) with what the handler raised,
-        `RunCancelledError`, `ResultTimeoutError` while the run goes on, `RunNotFoundError`.
-        """
-        value = await self._client.wait(self.id, timeout)
-        return value if self._handler is None else self._handler.coerce_result(value)
-
-    async def history(self) -> list[Event]:
-        """The journal of its current generation, oldest first."""
-        return await self._client.history(self.id)
-
-    def follow(self, after: Place | str | None = None) -> AsyncGenerator[Followed]:
-        """Each journal event as it comes, until it has ended. See `AsyncClient.follow`."""
-        return self._client.follow(self.id, after=after)
-
-    async def signal(self, name: str, payload: Any = None) -> None:
-        """Send it a signal. See `AsyncClient.signal`."""
-        await self._client.signal(self.id, name, payload)
-
-    async def cancel(self, reason: str = "") -> None:
-        """Ask it to end. See `AsyncClient.cancel`."""
-        await self._client.cancel(self.id, reason)
-
-    async def retry(self) -> None:
-        """Open it again after it failed. See `AsyncClient.retry`."""
-        await self._client.retry(self.id)
 
 
 class AsyncClient:
@@ -121,7 +57,7 @@ class AsyncClient:
         given = {"redis_url": redis_url, "broker_url": broker_url, **settings}
         self.settings = Settings.from_env(**{key: value for key, value in given.items() if value is not None})
         self._opening: asyncio.Task[tuple[Store, Dispatcher, Waits]] | None = None
-        self._announced: dict[str, dict[str, Any]] = {}
+        self.catalog = Catalog(self._store)
         self._follows: Follows | None = None
 
     async def __aenter__(self) -> Self:
@@ -172,9 +108,11 @@ class AsyncClient:
         whether it was; repeat with the same id.
         """
         store, dispatcher, _ = await self._open()
-        known = await self._check(handler, input)
-        request = self._request(handler, input, id, headers, priority, run_timeout, requester)
-        request = self._aimed(request, known, key, given_id=id)
+        known = await self.catalog.check(handler, input)
+        request = self.catalog.request(
+            handler, input, run_id=id, key=key, headers=headers, priority=priority, run_timeout=run_timeout,
+            requester=requester,
+        )  # fmt: skip
         created = await start_run(store, self.settings, request, known)
         dispatcher.send(created.out)
         return AsyncRun(self, request.run_id, known, fresh=created.fresh)
@@ -198,12 +136,14 @@ class AsyncClient:
         if ids is not None and len(ids) != len(inputs):
             raise InvalidInputError(f"start_many: {len(inputs)} inputs and {len(ids)} ids; one id for each is needed")
         known = None
-        what, limit = f"input of {_address(handler)}", self.settings.payload_limit
+        what, limit = f"input of {address_of(handler)}", self.settings.payload_limit
         for value in inputs:
-            known = await self._check(handler, value)
+            known = await self.catalog.check(handler, value)
             codec.dumps(value, what=what, limit=limit)
         requests = [
-            self._request(handler, value, ids[at] if ids is not None else None, headers, priority, None)
+            self.catalog.request(
+                handler, value, run_id=ids[at] if ids is not None else None, headers=headers, priority=priority
+            )
             for at, value in enumerate(inputs)
         ]
         for at in range(0, len(requests), BATCH):
@@ -212,74 +152,9 @@ class AsyncClient:
                 dispatcher.send(created.out)
         return [AsyncRun(self, request.run_id, known) for request in requests]
 
-    def _request(
-        self, handler: HandlerLike, value: Any, run_id: str | None, headers: Mapping[str, str] | None,
-        priority: int | None, run_timeout: float | timedelta | None, requester: str = "",
-    ) -> StartRequest:  # fmt: skip
-        address = _address(handler)
-        # a handler that this process does not have: its author's choices are known by what workers announced
-        options: dict[str, Any] = self._announced.get(address, {}).get("options", {})
-        run_timeout_ms = to_ms(run_timeout, "run_timeout")
-        return StartRequest(
-            new_run_id() if run_id is None else check_id(run_id),
-            address,
-            value,
-            headers=_headers(headers),
-            priority=options.get("priority") if priority is None else priority,
-            run_timeout_ms=options.get("run_timeout_ms") if run_timeout_ms is None else run_timeout_ms,
-            requester=requester,
-        )
-
-    def _aimed(
-        self, request: StartRequest, known: Handler | None, key: str | None, *, given_id: str | None
-    ) -> StartRequest:
-        """The request, aimed at its entity where the handler is a method of one."""
-        mode = known.mode if known else self._announced.get(request.handler, {}).get("mode")
-        if mode is None and key is None:
-            return request
-        if mode is None or key is None:
-            needed = (
-                "is no method of an entity, so that it takes no key" if mode is None else "needs the key of its entity"
-            )
-            raise InvalidInputError(f"{request.handler} {needed}; found key={key!r}")
-        entity = entity_name(request.handler.partition(".")[0], key)
-        operation = uuid.uuid4().hex[:16] if given_id is None else request.run_id
-        return replace(request, run_id=call_id(entity, operation), entity=entity, mode=mode)
-
-    async def arguments(self, handler: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """The input that calling a handler with these arguments means. Raises as `start` does."""
-        known = handler_of(handler)
-        if isinstance(known, Handler):
-            return known.bind_call(args, kwargs)
-        return bind_announced(handler, await self._described(handler), args, kwargs)
-
-    async def _check(self, handler: HandlerLike, value: Any) -> Handler | None:
-        """The handler, if this process has it. Its input is checked here, or against what workers announced."""
-        target = handler_of(handler)
-        if isinstance(target, Handler):
-            target.bind(value)
-            return target
-        check_announced(target, await self._described(target), value)
-        return None
-
-    async def _described(self, address: str) -> dict[str, Any]:
-        """What workers announced of a handler; `HandlerNotFoundError` when none did."""
-        if address not in self._announced:
-            await self._learn()
-        described = self._announced.get(address)
-        if described is None:
-            raise HandlerNotFoundError(_not_announced(address, self._announced))
-        return described
-
-    async def _learn(self) -> None:
-        store, _, _ = await self._open()
-        flat = await store.link.call("HGETALL", keys.handlers())
-        self._announced = {name.decode(): json.loads(text) for name, text in zip(flat[::2], flat[1::2], strict=True)}
-
     async def handlers(self) -> dict[str, dict[str, Any]]:
         """What workers have announced: address -> `{kind, doc, parameters: [{name, required, schema}], ...}`."""
-        await self._learn()
-        return dict(self._announced)
+        return await self.catalog.learn()
 
     # ---- reading
 
@@ -340,7 +215,7 @@ class AsyncClient:
         """`runs` in pages: give back a page's `cursor` for the next one. Raises `InvalidInputError`."""
         store, _, _ = await self._open()
         wanted = None if status is None else _status(status)
-        address = None if handler is None else _address(handler)
+        address = None if handler is None else address_of(handler)
         return await page_of_runs(store, status=wanted, handler=address, limit=limit, cursor=cursor)
 
     async def fleet(self) -> Fleet:
@@ -354,7 +229,7 @@ class AsyncClient:
         """Root runs, newest first: those that have not ended, then the ended ones within retention."""
         store, _, _ = await self._open()
         wanted = None if status is None else _status(status)
-        address = None if handler is None else _address(handler)
+        address = None if handler is None else address_of(handler)
         found: list[RunState] = []
         for ended in (False, True):
             if wanted is not None and wanted.ended is not ended:
@@ -486,14 +361,12 @@ class AsyncClient:
                 self._opening = None
             raise
 
+    async def _store(self) -> Store:
+        return (await self._open())[0]
+
     async def _connect(self) -> tuple[Store, Dispatcher, Waits]:
         store = await open_store(self.settings, name="agnt5:client", patience_s=PATIENCE_S)
         return store, await open_dispatcher(store, self.settings), Waits(store)
-
-
-def _address(handler: HandlerLike) -> str:
-    target = handler_of(handler)
-    return target.address if isinstance(target, Handler) else target
 
 
 def _status(status: RunStatus | str) -> RunStatus:
@@ -506,14 +379,3 @@ def _status(status: RunStatus | str) -> RunStatus:
 def _following(after: Place | str | None) -> Place | None:
     place = Place.read(after) if isinstance(after, str) else after
     return None if place is None else place.on()
-
-
-def _headers(headers: Mapping[str, str] | None) -> dict[str, str]:
-    return {str(name).lower(): str(value) for name, value in (headers or {}).items()}
-
-
-def _not_announced(address: str, announced: Mapping[str, Any]) -> str:
-    service = address.partition(".")[0]
-    near = sorted(name for name in announced if name.startswith(f"{service}."))
-    there = f"service {service!r} has {', '.join(near)}" if near else f"no worker has announced service {service!r}"
-    return f"handler {address!r}: {there}; start a worker that imports it, or import its module here"

@@ -73,7 +73,7 @@ def caller(
 
     async def invoke(method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         handler = f"{sort}.{method}"
-        run = await client.start(handler, await client.arguments(handler, args, kwargs), key=key)
+        run = await client.start(handler, await client.catalog.arguments(handler, args, kwargs), key=key)
         return await run.result(timeout)
 
     return EntityCaller(name, invoke)

@@ -13,9 +13,10 @@ from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
 from agnt5.client import progress
-from agnt5.client.aio import AsyncClient, AsyncRun
+from agnt5.client.aio import AsyncClient
 from agnt5.client.entities import EntityCaller
 from agnt5.client.follow import Followed, Place
+from agnt5.client.run import AsyncRun
 from agnt5.contracts.ids import entity_name
 from agnt5.sdk.entities import type_name
 

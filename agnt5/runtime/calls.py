@@ -6,6 +6,7 @@ between is done again: the call by the caller's next owner, the answer by beat.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import uuid
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 ADOPTED = 256
 """Calls that a host runs beside those that came by messages, at most: the rest is queued, for any worker."""
+
+FRESH_S = 60.0
+"""What workers announced is read again after so long: a deploy may have changed it."""
 
 _FORMS: dict[Ending, tuple[bytes, bytes, bytes]] = {
     "completed": (b"TaskCompleted", b"result", b"%s"),
@@ -77,7 +81,7 @@ class Calls:
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._announced: dict[str, dict[str, Any]] = {}
+        self._announced: dict[str, tuple[float, dict[str, Any]]] = {}
         self.adopted = 0
 
     def nonce(self) -> str:
@@ -101,12 +105,14 @@ class Calls:
             )
         call = new_call(caller, command, started, mode, described.get("options", {}))
         nonce = self.nonce() if command.handler in host.registry else ""
-        pending = host.store.call(call, host=host.name, nonce=nonce)
-        state = host.read_state(command.id) if nonce else None
-        called = await pending
+        calling = host.store.call(call, host=host.name, nonce=nonce)
+        if not nonce:
+            host.dispatcher.send((await calling).out)
+            return
+        called, snapshot = await asyncio.gather(calling, host.look_at_entity(command.id))
         host.dispatcher.send(called.out)
-        if called.heir and state is not None:
-            host.adopt(called.heir, await state)
+        if called.heir is not None:
+            host.adopt(called.heir, snapshot)
 
     async def cancel(self, call: str) -> None:
         """Ask a call to end, because its caller does not wait for it any more."""
@@ -119,9 +125,11 @@ class Calls:
         known = self._host.registry.find(handler)
         if known is not None:
             return {"mode": known.mode, "options": known.options.describe()}
-        if handler not in self._announced:
+        now_s = self._host.loop.time()
+        read_s, described = self._announced.get(handler, (0.0, {}))
+        if not described or now_s - read_s > FRESH_S:
             text = await self._host.store.link.call("HGET", keys.handlers(), handler)
             if text is None:
                 return {}
-            self._announced[handler] = json.loads(text)
-        return self._announced[handler]
+            self._announced[handler] = now_s, (described := json.loads(text))
+        return described

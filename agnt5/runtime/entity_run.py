@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Coroutine
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from agnt5.contracts.errors import Agnt5Error
+from agnt5.contracts.errors import Agnt5Error, NonRetryableError
 from agnt5.contracts.ids import entity_of
 from agnt5.replay.events import Event, RunStarted
 from agnt5.runtime.calls import answer_body, tell_caller
@@ -18,11 +18,14 @@ from agnt5.sdk.state import StateBuffer
 from agnt5.store.replies import Applied
 from agnt5.store.store import Ending
 
+if TYPE_CHECKING:
+    from agnt5.runtime.host import Snapshot
+
 
 class LiveEntity(LiveFunction):
     """A claimed call. A write holds the entity's lock from before its claim until its end."""
 
-    committed: dict[str, bytes]
+    snapshot: Snapshot
 
     def start(self, events: list[Event]) -> Coroutine[Any, Any, None]:
         entity = entity_of(self.run_id)
@@ -32,7 +35,7 @@ class LiveEntity(LiveFunction):
         self._changes: tuple[dict[str, bytes], list[str]] = ({}, [])
         settings = self.host.settings
         self.state = StateBuffer(
-            self.committed,
+            self.snapshot.state,
             writable=self._writes,
             model=self.handler.state_model,
             limit=settings.payload_limit,
@@ -55,6 +58,18 @@ class LiveEntity(LiveFunction):
     def holds(self, started: RunStarted) -> list[str]:
         return [*started.holds, self.entity] if self._writes else started.holds
 
+    @property
+    def _holds_lock(self) -> bool:
+        return self.snapshot.holder == self.run_id
+
+    async def _call(self) -> Any:
+        if self._writes and not self._holds_lock:
+            raise NonRetryableError(
+                f"{self.handler.address} is a write and was called as a read, by a process that knows an older release"
+                " of it; nothing was changed, call it again"
+            )
+        return await super()._call()
+
     # ---- its end
 
     async def complete(self, value: Any) -> None:
@@ -67,7 +82,7 @@ class LiveEntity(LiveFunction):
         await super().complete(value)
 
     def write_end(self, status: Ending, payload: bytes) -> Awaitable[Applied]:
-        if not self._writes:
+        if not self._holds_lock:
             return super().write_end(status, payload)
         sets, deletes = self._changes if status == "completed" else ({}, [])
         return self.host.store.commit(
@@ -76,7 +91,8 @@ class LiveEntity(LiveFunction):
 
     def after_end(self, applied: Applied, status: Ending, payload: bytes) -> None:
         if applied.heir is not None:
-            self.host.adopt(applied.heir, self.state.after() if status == "completed" else self.committed)
+            state = self.state.after() if status == "completed" else self.snapshot.state
+            self.host.adopt(applied.heir, replace(self.snapshot, state=state, holder=applied.heir.run_id))
         if self.started.parent is not None and CALL_OPTION in self.started.options:
             seq, _ = self.started.options[CALL_OPTION]
             self.host.spawn(self._answer(answer_body(seq, status, payload)))

@@ -43,8 +43,14 @@ from agnt5.store.subscriber import Subscriber
 
 logger = logging.getLogger("agnt5.runtime")
 
-State = dict[str, bytes]
-"""An entity's state: a JSON value a state key."""
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """An entity as a call finds it: a JSON value a state key, and the run that holds its lock."""
+
+    state: dict[str, bytes]
+    holder: str
+
 
 SUSPECT_CRASHES = 2
 """After so many killed hosts a run is tried alone, so that only the guilty one is blamed."""
@@ -115,7 +121,7 @@ class Host:
     async def _take(self, arrival: Arrival, handler: Handler, slot: Slot) -> None:
         self._claiming.add(arrival.run_id)
         try:
-            claimed, state = await self._claim(arrival, handler)
+            claimed, snapshot = await self._claim(arrival, handler)
         except Agnt5Error as error:
             logger.error("message %s for %s: %s", arrival.run_id, arrival.handler, error)  # noqa: TRY400
             slot.drop(str(error))
@@ -128,17 +134,19 @@ class Host:
         if isinstance(claimed, NotClaimed):
             slot.drop(f"{claimed.reason} {claimed.detail}".rstrip())
             return
-        await self._begin(self._live(handler, arrival.run_id, claimed, slot, state), claimed)
+        await self._begin(self._live(handler, arrival.run_id, claimed, slot, snapshot), claimed)
 
-    def _live(self, handler: Handler, run_id: str, claimed: Claimed, slot: Slot | None, state: State | None) -> LiveRun:
-        """A claimed run in memory; `state` is that of the entity which it is a call of."""
+    def _live(
+        self, handler: Handler, run_id: str, claimed: Claimed, slot: Slot | None, snapshot: Snapshot | None
+    ) -> LiveRun:
+        """A claimed run in memory; `snapshot` is of the entity that it is a call of."""
         own = Ownership(run_id, self.name, claimed.epoch)
         live: LiveRun
         if handler.kind is Kind.WORKFLOW:
             live = LiveWorkflow(self, handler, own, claimed, slot)
-        elif state is not None:
+        elif snapshot is not None:
             live = LiveEntity(self, handler, own, claimed, slot)
-            live.committed = state
+            live.snapshot = snapshot
         else:
             live = LiveFunction(self, handler, own, claimed, slot)
         self.live[run_id] = live
@@ -150,7 +158,7 @@ class Host:
         else:
             await self._start(live, claimed)
 
-    def adopt(self, heir: Heir, state: State) -> None:
+    def adopt(self, heir: Heir, snapshot: Snapshot) -> None:
         """Run a call of an entity that became ours without a message."""
         run_id, claimed = heir.run_id, heir.claimed
         handler = self.registry.find(heir.handler)
@@ -160,7 +168,7 @@ class Host:
         elif run_id not in self.live:
             self.calls.adopted += 1
             slot = self.teller.slot(run_id, handler.address)
-            self.spawn(self._adopted(self._live(handler, run_id, claimed, slot, state), claimed))
+            self.spawn(self._adopted(self._live(handler, run_id, claimed, slot, snapshot), claimed))
 
     async def _adopted(self, live: LiveRun, claimed: Claimed) -> None:
         try:
@@ -168,26 +176,27 @@ class Host:
         finally:
             self.calls.adopted -= 1
 
-    async def read_state(self, run_id: str) -> State:
-        """The state of the entity that a run is a call of, by state key."""
+    def look_at_entity(self, run_id: str) -> Awaitable[Snapshot]:
+        """The entity that a run is a call of. The reads are on the wire when this returns."""
         entity = entity_of(run_id)
         assert entity is not None
-        flat = await self.store.link.call("HGETALL", keys.entity(entity, self.store.shards))
-        return {key.decode(): value for key, value in zip(flat[::2], flat[1::2], strict=True)}
+        call, shards = self.store.link.call, self.store.shards
+        state, holder = call("HGETALL", keys.entity(entity, shards)), call("HGET", keys.lock(entity, shards), "run")
+        return _snapshot(state, holder)
 
-    async def _claim(self, arrival: Arrival, handler: Handler) -> tuple[Claimed | NotClaimed, State | None]:
-        """Claim a run. The state of its entity is read behind the claim, in the same write."""
+    async def _claim(self, arrival: Arrival, handler: Handler) -> tuple[Claimed | NotClaimed, Snapshot | None]:
+        """Claim a run. Its entity is read behind the claim, in the same write."""
         nonce = uuid.uuid4().hex[:16]
         claim = self.store.claim(arrival.run_id, host=self.name, nonce=nonce, kind=handler.kind.value)
-        is_call = handler.kind is Kind.ENTITY and entity_of(arrival.run_id) is not None
-        reading = asyncio.ensure_future(self.read_state(arrival.run_id)) if is_call else None
+        if handler.kind is Kind.ENTITY and entity_of(arrival.run_id) is not None:
+            return await asyncio.gather(claim, self.look_at_entity(arrival.run_id))
         claimed = await claim
         if isinstance(claimed, NotClaimed) and claimed.reason == "gone" and arrival.plain:
             check_id(arrival.run_id, "task id")  # a stranger's `a~b` would pass for a child of a
             request = _requested(arrival, handler)
             await start_run(self.store, self.settings, request, handler)
             claimed = await self.store.claim(arrival.run_id, host=self.name, nonce=nonce, kind=handler.kind.value)
-        return claimed, None if reading is None else await reading
+        return claimed, None
 
     async def _start(self, live: LiveRun, claimed: Claimed) -> None:
         entries = claimed.entries
@@ -389,11 +398,20 @@ class Host:
 
 def _requested(arrival: Arrival, handler: Handler) -> StartRequest:
     """The run that a plain producer's message asks for."""
+    if handler.kind is Kind.ENTITY:
+        refusal = f"{handler.address} needs the key of its entity: a plain message has none; call it with agnt5.Client"
+        return StartRequest(arrival.run_id, handler.address, arrival.kwargs, priority=arrival.priority, refusal=refusal)
     try:
         value, refusal = handler.bind_call(arrival.args, arrival.kwargs, check=False), None
     except InvalidInputError as error:
         value, refusal = {"args": list(arrival.args), "kwargs": arrival.kwargs}, str(error)
     return StartRequest(arrival.run_id, handler.address, value, priority=arrival.priority, refusal=refusal)
+
+
+async def _snapshot(state: Awaitable[list[bytes]], holder: Awaitable[bytes | None]) -> Snapshot:
+    flat = await state
+    pairs = zip(flat[::2], flat[1::2], strict=True)
+    return Snapshot({key.decode(): value for key, value in pairs}, (await holder or b"").decode())
 
 
 async def _give_away(host: Host, own: Ownership, seen: int) -> None:

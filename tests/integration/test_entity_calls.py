@@ -17,8 +17,13 @@ from agnt5 import (
     EntityNotFoundError,
     InvalidInputError,
     RunCancelledError,
+    RunNotFoundError,
     TaskFailedError,
 )
+from agnt5.contracts.ids import call_id
+from agnt5.replay import journal
+from agnt5.replay.events import RunStarted
+from agnt5.store.replies import NewCall
 
 HERE = Path(__file__).parent
 
@@ -108,6 +113,34 @@ def test_entities_are_listed_and_deleted(cluster):
     cluster.client.delete_entity("Counter", "list-1")
     assert "list-1" not in [one.key for one in cluster.client.entities("Counter", limit=500)]
     assert total(cluster, "list-1") == 0
+
+
+def test_a_plain_message_has_no_key_and_fails_with_a_word_about_it(cluster):
+    cluster.celery.send_task("Counter.add", kwargs={"amount": 1}, task_id="no-key", queue="agnt5.Counter")
+    until_sync(lambda: _ended(cluster, "no-key"), 20.0)
+    assert "needs the key of its entity" in cluster.client.state("no-key").error["message"]
+
+
+def _ended(cluster, run_id):
+    try:
+        return cluster.client.state(run_id).status.ended
+    except RunNotFoundError:
+        return False
+
+
+def test_a_write_that_an_older_caller_takes_for_a_read_changes_nothing(cluster):
+    """A deploy made it a write: what was called without the lock may not run."""
+    call = call_id("Counter/turned", "old")
+    started = RunStarted(handler="Counter.add", kind="entity", input={"amount": 5}, queue="agnt5.Counter")
+
+    async def as_a_read(client: AsyncClient) -> None:
+        store, _ = await client.opened()
+        await store.call(NewCall(call, "Counter.add", "read", "agnt5.Counter", 0, journal.encode(started)))
+
+    cluster.client.call(as_a_read)
+    with pytest.raises(TaskFailedError, match="was called as a read"):
+        cluster.client.wait(call, timeout=20)
+    assert cluster.client.entity("Counter", "turned").add(1) == 1
 
 
 # ---- failures
