@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from agnt5 import codec
 from agnt5.contracts.clock import at_ms
@@ -20,9 +20,6 @@ from agnt5.replay.events import RunStarted
 from agnt5.sdk.human import NOTICE
 from agnt5.store.replies import NewAsk
 
-if TYPE_CHECKING:
-    from agnt5.runtime.live import LiveRun
-
 NOTICE_ROOM = 131_072
 """Bytes by which a notice may be longer than the payload that it tells of: names, roles, assignees."""
 
@@ -32,13 +29,12 @@ LINK_LIFE = timedelta(days=7)
 __all__ = ["LINK_LIFE", "NOTICE", "NOTICE_ROOM", "new_ask", "with_link"]
 
 
-def new_ask(run: LiveRun, command: RequestApproval) -> NewAsk:
-    """The ask that a command opens. Raises `PayloadTooLargeError` for its payload or form."""
+def new_ask(command: RequestApproval, limit: int | None = None) -> NewAsk:
+    """The ask that a command opens. Raises `PayloadTooLargeError` for a payload and form beyond `limit` bytes."""
     terms, body = command.terms, journal.encode_command(command)
     assert body is not None
-    if len(body) > (limit := run.host.settings.payload_limit):
-        what = f"payload and form of approval {terms.name!r} (run {run.run_id})"
-        codec.dumps([terms.payload, terms.form], what=what, limit=limit)
+    if limit is not None and len(body) > limit:
+        codec.dumps([terms.payload, terms.form], what=f"payload and form of approval {terms.name!r}", limit=limit)
     return NewAsk(
         command.seq,
         body,

@@ -37,6 +37,7 @@ from agnt5.replay.commands import (
 )
 from agnt5.replay.events import (
     Event,
+    RunReopened,
     RunStarted,
     SignalDelivered,
     SignalRefused,
@@ -96,7 +97,7 @@ class LiveWorkflow(LiveRun):
             self.host.spawn(self.fail(error), self)
             return
         if replay:
-            self._resume()
+            self._resume(opened_again=any(type(event) is RunReopened for event in events))
         commands = activation.commands
         if activation.outcome is None:
             if commands or not self.waiting:
@@ -108,12 +109,15 @@ class LiveWorkflow(LiveRun):
             if first:
                 self.host.spawn(self._end(commands), self)
 
-    def _resume(self) -> None:
-        """Take up what the journal left open (rule R4): what leaves the shard, and asks that an end had closed."""
+    def _resume(self, *, opened_again: bool) -> None:
+        """Take up what the journal left open (rule R4): what leaves the shard, asks and timers that ended."""
         commands = self.machine.open_commands()
         self._reach_out(commands)
-        if asks := [new_ask(self, command) for command in commands if isinstance(command, RequestApproval)]:
-            self.append(Batch(asks=asks))
+        batch = Batch(asks=[new_ask(command) for command in commands if isinstance(command, RequestApproval)])
+        if opened_again:
+            batch.timers += [(command.seq, command.due_ms) for command in commands if isinstance(command, StartTimer)]
+        if batch:
+            self.append(batch)
 
     # ---- commands
 
@@ -155,7 +159,7 @@ class LiveWorkflow(LiveRun):
             case CancelTimer():
                 batch.untimers.append(command.seq)
             case RequestApproval():
-                batch.asks.append(new_ask(self, command))
+                batch.asks.append(new_ask(command, self.host.settings.payload_limit))
             case WithdrawApproval():
                 batch.unasks.append(command.seq)
             case CancelTask():

@@ -489,11 +489,11 @@ def test_workers_that_die_again_and_again_lose_no_request_and_no_decision(cluste
             if asked.run_id in mine:
                 cluster.client.decide(asked.run_id, "review", "approved", approver="ann", ref=asked.ref)
                 decided.add((asked.run_id, asked.ref))
+                if len(decided) % 10 == 0 and worker.alive:
+                    kills += 1
+                    worker.kill()
         if not worker.alive:
-            worker.spawn()
-        elif len(decided) // 12 > kills:
-            kills += 1
-            worker.kill()
+            worker.start()
     assert len(decided) == 40
     if not worker.alive:
         worker.restart()
@@ -501,13 +501,14 @@ def test_workers_that_die_again_and_again_lose_no_request_and_no_decision(cluste
         assert run.result(timeout=30) == ["approved", "approved"]
         names = [type(event).__name__ for event in run.history()]
         assert names.count("ApprovalRequested") == names.count("ApprovalDecided") == 2
-    assert kills >= 3
+    assert kills >= 2
     cluster.sound()
 
 
 def test_a_run_that_timed_out_while_it_asked_asks_again_when_it_is_retried(cluster):
-    run = cluster.client.start("approving.ask", {"options": {"timeout": 3600}}, run_timeout=3600)
-    until_sync(lambda: cluster.client.approvals(run_id=run.id), 20.0)
+    options = {"timeout": 3600, "reminders": [1800]}
+    run = cluster.client.start("approving.ask_and_remind", {"options": options}, run_timeout=3600)
+    until_sync(lambda: len(cluster.timers(run.id)) == 3, 20.0)
     parked(cluster, run)
     cluster.admin.zadd(keys.timers(shard_of(run.id, 16)), {f"d|{run.id}": 1}, xx=True)
     cluster.admin.publish(keys.BEAT_CHANNEL, "1")
@@ -516,7 +517,7 @@ def test_a_run_that_timed_out_while_it_asked_asks_again_when_it_is_retried(clust
     assert cluster.client.approval(run.id, "deploy").status == "withdrawn"
     run.retry()
     until_sync(lambda: cluster.client.approvals(run_id=run.id), 20.0)
-    assert [member.split("|")[0] for member in cluster.timers(run.id)] == ["a"]
+    until_sync(lambda: sorted(member[0] for member in cluster.timers(run.id)) == ["a", "t"], 20.0)
     cluster.client.decide(run.id, "deploy", "approved", approver="ann")
     assert run.result(timeout=20)["approver"] == "ann"
     cluster.sound()
@@ -546,7 +547,7 @@ def test_only_a_workflow_can_ask(cluster):
 
 def test_a_payload_without_measure_fails_the_run_and_says_so(cluster):
     run = cluster.client.start("approving.ask_at_length")
-    with pytest.raises(TaskFailedError, match=r"payload and form of approval 'deploy' .*AGNT5_PAYLOAD_LIMIT"):
+    with pytest.raises(TaskFailedError, match=r"payload and form of approval 'deploy': .*AGNT5_PAYLOAD_LIMIT"):
         run.result(timeout=20)
 
 

@@ -154,6 +154,18 @@ async def test_a_lost_reply_of_a_commit_names_the_next_call_again(store):
     await sets(store, owner_of(again.heir), b"2")
     late = await sets(store, Ownership(own.run_id, own.host, own.epoch), nonce="x")
     assert late.heir is None  # it has ended since
+
+
+async def test_a_repeated_commit_does_not_give_away_what_another_owns_by_now(store):
+    for one in "ab":
+        await call(store, one)
+    own = await take(store, "a")
+    await sets(store, own, nonce="x")
+    await store.reap(shard_of(NAME, 16), "h1", limit=10, error=runs.LOST)
+    other = await take(store, "b", "h2")
+    again = await sets(store, Ownership(own.run_id, own.host, own.epoch), nonce="x")
+    assert again.heir is None
+    await sets(store, other, b"2")
     assert await state(store) == {b"n": b"2"}
 
 

@@ -122,7 +122,7 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "a heir is not told again": Mutant(CALLS, "then HEIR = heir(r.heir, n, n.epoch) end", "then HEIR = {} end"),
     "a heir is told to a stranger": Mutant(
-        ENTITIES, "if n and n.host == ME and string.match(n.epoch, ':(.*)$') == NONCE then", "if n then"
+        CALLS, "if n and n.host == ME and string.match(n.epoch, ':(.*)$') == NONCE then", "if n then"
     ),
     "a call is made twice": Mutant(ENTITIES, "if old then\n  if digest", "if false then\n  if digest"),
     "a caller is never told": Mutant(ENTITIES, "if v[2] then redis.call('ZADD', P .. 'answers', NOW_S, id) end\n"),
