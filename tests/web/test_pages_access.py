@@ -139,6 +139,15 @@ def test_a_form_that_another_site_sends_is_refused(site, headers):
         assert reader.send("/workers", {}, headers=own).status_code == 200
 
 
+@pytest.mark.parametrize("path", ["/login", "/decide/x"])
+def test_a_form_that_asks_for_no_login_is_refused_from_other_sites_too(site, path):
+    with site.reader() as reader:
+        answer = reader.send(
+            path, {"token": site.secrets["ann"]}, page="/login", headers={"Origin": "https://evil.example"}
+        )
+        assert (answer.status_code, "Another site" in answer.text) == (403, True)
+
+
 def test_a_link_on_another_site_comes_in_by_a_detour(site):
     """A strict cookie is kept back from a navigation that another site begins; our own page asks again."""
     with site.reader() as reader:
