@@ -402,10 +402,11 @@ def _requested(arrival: Arrival, handler: Handler) -> StartRequest:
         refusal = f"{handler.address} needs the key of its entity: a plain message has none; call it with agnt5.Client"
         return StartRequest(arrival.run_id, handler.address, arrival.kwargs, priority=arrival.priority, refusal=refusal)
     try:
-        value, refusal = handler.bind_call(arrival.args, arrival.kwargs, check=False), None
+        value = handler.bind_call(arrival.args, arrival.kwargs, check=False)
     except InvalidInputError as error:
-        value, refusal = {"args": list(arrival.args), "kwargs": arrival.kwargs}, str(error)
-    return StartRequest(arrival.run_id, handler.address, value, priority=arrival.priority, refusal=refusal)
+        value = {"args": list(arrival.args), "kwargs": arrival.kwargs}
+        return StartRequest(arrival.run_id, handler.address, value, priority=arrival.priority, refusal=str(error))
+    return StartRequest(arrival.run_id, handler.address, value, priority=arrival.priority)
 
 
 async def _snapshot(state: Awaitable[list[bytes]], holder: Awaitable[bytes | None]) -> Snapshot:

@@ -174,7 +174,7 @@ class Cart(BaseModel):
 
 
 @entity(state=Cart)
-class Basket:
+class ShopBasket:
     @entity.write
     async def put(self, ctx: Context, item: str) -> int:
         ctx.state.items.append(item)

@@ -169,12 +169,12 @@ def test_a_read_may_not_write(cluster):
 
 
 def test_a_state_model_is_filled_checked_and_written(cluster):
-    basket = cluster.client.entity("Basket", "b")
+    basket = cluster.client.entity("ShopBasket", "b")
     assert [basket.put("tea"), basket.put("cup")] == [1, 2]
     assert basket.look()["items"] == ["tea", "cup"]
     with pytest.raises(TaskFailedError, match="items"):
         basket.spoil()
-    assert cluster.client.entity_state("Basket", "b").state == {"items": ["tea", "cup"]}
+    assert cluster.client.entity_state("ShopBasket", "b").state == {"items": ["tea", "cup"]}
 
 
 def test_a_call_that_waits_in_line_can_be_cancelled(cluster):
