@@ -113,19 +113,19 @@ MUTANTS: dict[str, Mutant] = {
     "nothing ends when memory is short": Mutant(OUTAGES, "#!lua flags=allow-oom\n", "#!lua\n"),
     "two writes of an entity at once": Mutant(ENTITIES, "if holder and holder ~= '' then", "if false then"),
     "reads take the lock": Mutant(ENTITIES, "mode == 'write' and redis.call('HGET'", "redis.call('HGET'"),
-    "a write without the lock": Mutant(CALLS, "if redis.call('HGET', lock, 'run') ~= id then", "if false then"),
+    "a write without the lock": Mutant(CALLS, "if holder ~= id then return { 'STALE'", "if false then return { 'STALE'"),
     "the last in line is first": Mutant(ENTITIES, "redis.call('LPOP', P .. 'line:' .. e)",
                                         "redis.call('RPOP', P .. 'line:' .. e)"),
     "a lock is handed to nobody": Mutant(ENTITIES, "RECENT - 1)\n  end\n  pass_on(e)\n", "RECENT - 1)\n  end\n"),
     "a cancelled call stays in line": Mutant(
-        ENTITIES, "if v[1] == 'line' then redis.call('LREM', P .. 'line:' .. e, 1, id) end\n"
+        ENTITIES, "if place == 'line' then redis.call('LREM', P .. 'line:' .. e, 1, id) end\n"
     ),
-    "a heir is not told again": Mutant(CALLS, "then HEIR = heir(r.heir, n, n.epoch) end", "then HEIR = {} end"),
+    "a heir is not told again": Mutant(CALLS, "then HEIR = heir(holder, n, n.epoch) end", "then HEIR = {} end"),
     "a heir is told to a stranger": Mutant(
         CALLS, "if n and n.host == ME and string.match(n.epoch, ':(.*)$') == NONCE then", "if n then"
     ),
     "a call is made twice": Mutant(ENTITIES, "if old then\n  if digest", "if false then\n  if digest"),
-    "a caller is never told": Mutant(ENTITIES, "if v[2] then redis.call('ZADD', P .. 'answers', NOW_S, id) end\n"),
+    "a caller is never told": Mutant(ENTITIES, "if caller then redis.call('ZADD', P .. 'answers', NOW_S, id) end\n"),
     "an answer is told twice": Mutant(
         CALLS, "if redis.call('SADD', P .. 'ops:' .. id, ARGV[3]) == 0 then return { 'DUPLICATE' } end\n"
     ),

@@ -7,19 +7,21 @@
 -- Replies: OK now out mail heir | AGAIN length heir | STALE status | GAP op
 local id, epoch, op, status = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[5]
 ME, TAKER, NONCE = ARGV[4], ARGV[8] ~= '' and ARGV[4] or '', ARGV[8]
-local key, e = P .. 'run:' .. id, entity_of(id)
-local r = load(id, { 'status', 'host', 'epoch', 'op', 'gen', 'fin', 'finop', 'deadline', 'heir' })
+local e = entity_of(id)
+local lock = P .. 'lock:' .. e
+local r = load(id, { 'status', 'host', 'epoch', 'op', 'gen', 'fin', 'finop', 'deadline', 'lock', 'caller' })
+local holder, writes = unpack(redis.call('HMGET', lock, 'run', 'writes'))
 local refused = fence(id, r, epoch, op)
 if refused then
   if refused[1] ~= 'AGAIN' then return refused end
-  -- the lost reply had named the next call, which this host owns since then
-  local n = r.heir and load(r.heir, WAITER)
-  if n and n.host == ME and string.match(n.epoch, ':(.*)$') == NONCE then HEIR = heir(r.heir, n, n.epoch) end
+  -- the lost reply had named the next call, which has held the lock since then under the nonce of this very write
+  local n = holder and holder ~= '' and load(holder, WAITER)
+  if n and n.host == ME and string.match(n.epoch, ':(.*)$') == NONCE then HEIR = heir(holder, n, n.epoch) end
   return { 'AGAIN', refused[2], HEIR }
 end
+if holder ~= id then return { 'STALE', 'without its lock' } end
 r.op = ARGV[3]
-local ent, lock, at, changes = P .. 'ent:' .. e, P .. 'lock:' .. e, 9, 0
-if redis.call('HGET', lock, 'run') ~= id then return { 'STALE', 'without its lock' } end
+local ent, at, changes = P .. 'ent:' .. e, 9, 0
 local sets = tonumber(ARGV[at])
 for _ = 1, sets do
   redis.call('HSET', ent, ARGV[at + 1], ARGV[at + 2])
@@ -32,14 +34,12 @@ for _ = 1, tonumber(ARGV[at]) do
 end
 if changes > 0 then
   local sort = string.match(e, '^[^/]*')
-  redis.call('HINCRBY', lock, 'writes', 1)
-  redis.call('HSET', lock, 'updated', NOW_S)
-  if redis.call('EXISTS', ent) == 0 then
+  redis.call('HSET', lock, 'writes', ms((writes or 0) + 1), 'updated', NOW_S)
+  if sets == 0 and redis.call('EXISTS', ent) == 0 then
     redis.call('ZREM', P .. 'ents:' .. sort, e)
   elseif redis.call('ZADD', P .. 'ents:' .. sort, NOW_S, e) == 1 then
     redis.call('SADD', P .. 'sorts', sort)
   end
 end
 end_run(id, r, status, ARGV[6], ARGV[7])
-if HEIR[1] then redis.call('HSET', key, 'heir', HEIR[1]) end
 return { 'OK', NOW_S, OUT, MAIL, HEIR }

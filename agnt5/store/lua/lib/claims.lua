@@ -4,12 +4,12 @@
 local CLAIM = { 'status', 'host', 'epoch', 'gen', 'queue', 'priority', 'queued', 'attempt', 'started', 'claims', 'seen',
   'failures', 'crashes', 'newtry' }
 
--- Make a host the owner; gives the epoch.
-local function take(id, r, host, nonce, kind)
+-- Make a host the owner; gives the epoch. lock: 'held', or nothing where the run's place does not change.
+local function take(id, r, host, nonce, kind, lock)
   local key, count = P .. 'run:' .. id, ms((r.claims or 0) + 1)
   local epoch = count .. ':' .. nonce
   redis.call('HSET', key, 'status', 'running', 'host', host, 'epoch', epoch, 'op', '0', 'kind', kind,
-    'full', '', 'more', '', 'claims', count, 'started', r.started or NOW_S)
+    'full', '', 'more', '', 'claims', count, 'started', r.started or NOW_S, unpack(lock and { 'lock', lock } or {}))
   redis.call('SADD', P .. 'owned:' .. host, id)
   if r.newtry then
     redis.call('HDEL', key, 'newtry')

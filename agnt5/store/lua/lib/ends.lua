@@ -26,7 +26,7 @@ local function end_run(id, r, status, payload, retention)
   local last, told, e = entry(form[1] .. payload .. '}'), '', entity_of(id)
   redis.call('RPUSH', P .. 'log:' .. id, last)
   if e then
-    end_call(e, id)
+    end_call(e, id, r)
   elseif not r.parent then
     redis.call('ZREM', P .. 'open', id)
     redis.call('ZADD', P .. 'ended', NOW_S, id)

@@ -16,10 +16,14 @@ local function heir(id, r, epoch)
   return told
 end
 
--- Hand a call to the calling host, or queue it.
-local function bring_on(id, r)
-  if TAKER == '' then return enqueue(id, r) end
-  HEIR = heir(id, r, take(id, r, TAKER, NONCE, 'entity'))
+-- Hand a call to the calling host, or queue it; with lock 'held' it has got it now.
+local function bring_on(id, r, lock)
+  if TAKER ~= '' then
+    HEIR = heir(id, r, take(id, r, TAKER, NONCE, 'entity', lock))
+    return
+  end
+  if lock then redis.call('HSET', P .. 'run:' .. id, 'lock', lock) end
+  enqueue(id, r)
 end
 
 -- The lock of an entity is free: the first in line gets it.
@@ -34,8 +38,7 @@ local function pass_on(e)
       return
     elseif r and r.status == 'waiting' then
       redis.call('HSET', lock, 'run', id)
-      redis.call('HSET', P .. 'run:' .. id, 'lock', 'held')
-      return bring_on(id, r)
+      return bring_on(id, r, 'held')
     end
   end
 end
@@ -53,11 +56,12 @@ local function stands(e, id, place)
 end
 
 -- A call has ended: its caller is to be told, its lock or its place in line is given up.
-local function end_call(e, id)
-  local v = redis.call('HMGET', P .. 'run:' .. id, 'lock', 'caller')
-  if v[2] then redis.call('ZADD', P .. 'answers', NOW_S, id) end
-  if v[1] == 'line' then redis.call('LREM', P .. 'line:' .. e, 1, id) end
-  if v[1] ~= 'held' then return end
+local function end_call(e, id, r)
+  local place, caller = r.lock, r.caller
+  if not place then place, caller = unpack(redis.call('HMGET', P .. 'run:' .. id, 'lock', 'caller')) end
+  if caller then redis.call('ZADD', P .. 'answers', NOW_S, id) end
+  if place == 'line' then redis.call('LREM', P .. 'line:' .. e, 1, id) end
+  if place ~= 'held' then return end
   if redis.call('LPUSH', P .. 'recent:' .. e, id) >= 2 * RECENT then
     redis.call('LTRIM', P .. 'recent:' .. e, 0, RECENT - 1)
   end
