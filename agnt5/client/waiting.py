@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from asyncio import Future
 
 from agnt5.contracts.errors import ResultTimeoutError, RunNotFoundError
-from agnt5.contracts.runs import RunStatus
 from agnt5.store import keys
 from agnt5.store.store import Store
 from agnt5.store.subscriber import Subscriber
+
+_TERMINAL = re.compile(rb'\{"at":\d+,"e":"Run(?:Completed|Failed|Cancelled)"')
+"""A journal ends with such an entry if, and only if, its run has ended."""
 
 LOOK_S = 5.0
 """A publication can get lost: each wait looks at its record again after so long."""
@@ -69,13 +72,11 @@ class Waits:
 
     async def _look(self, run_id: str) -> bytes | None:
         """The terminal entry if the run has ended by now."""
-        link, shards = self._store.link, self._store.shards
-        reading_status = link.call("HGET", keys.run(run_id, shards), "status")
-        reading_last = link.call("LINDEX", keys.log(run_id, shards), -1)
-        status, last = await reading_status, await reading_last
-        if status is None:
+        last = await self._store.link.call("LINDEX", keys.log(run_id, self._store.shards), -1)
+        if last is None:
             raise RunNotFoundError(f"run {run_id}: there is none of this id (never started, or past its retention)")
-        return last if RunStatus(status.decode()).ended else None
+        assert isinstance(last, bytes)
+        return last if _TERMINAL.match(last) else None
 
     def _on_end(self, channel: bytes, entry: bytes) -> None:
         self._tell(channel[self._prefix :].decode(), entry)

@@ -26,7 +26,7 @@ from agnt5.store.link import Link
 from agnt5.store.replies import Claimed, Heir, NewCall
 from agnt5.store.store import Ownership, Store
 
-EXAMPLES = int(os.environ.get("AGNT5_TEST_EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("AGNT5_TEST_EXAMPLES", "20"))
 SHRINK = "AGNT5_TEST_SHRINK" in os.environ
 NAMES = ("Counter/a", "Counter/b")
 HANDLER, QUEUE = "Counter.add", "agnt5.Counter"

@@ -113,7 +113,9 @@ MUTANTS: dict[str, Mutant] = {
     "nothing ends when memory is short": Mutant(OUTAGES, "#!lua flags=allow-oom\n", "#!lua\n"),
     "two writes of an entity at once": Mutant(ENTITIES, "if holder and holder ~= '' then", "if false then"),
     "reads take the lock": Mutant(ENTITIES, "mode == 'write' and redis.call('HGET'", "redis.call('HGET'"),
-    "a write without the lock": Mutant(CALLS, "if holder ~= id then return { 'STALE'", "if false then return { 'STALE'"),
+    "a write without the lock": Mutant(
+        CALLS, "if holder ~= id then return { 'STALE'", "if false then return { 'STALE'"
+    ),
     "the last in line is first": Mutant(ENTITIES, "redis.call('LPOP', P .. 'line:' .. e)",
                                         "redis.call('RPOP', P .. 'line:' .. e)"),
     "a lock is handed to nobody": Mutant(ENTITIES, "RECENT - 1)\n  end\n  pass_on(e)\n", "RECENT - 1)\n  end\n"),
