@@ -64,7 +64,7 @@ bench: $(ENV)
 	$(BIN)/python bench/durable.py
 
 chaos: $(ENV)
-	$(BIN)/python -m pytest -m chaos tests/chaos
+	$(BIN)/python -m pytest -m chaos tests/chaos tests/integration
 
 clean:
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .import_linter_cache .hypothesis .pytest_cache .agnt5

@@ -109,10 +109,11 @@ class Calls:
         if not nonce:
             host.dispatcher.send((await calling).out)
             return
-        called, snapshot = await asyncio.gather(calling, host.look_at_entity(command.id))
-        host.dispatcher.send(called.out)
-        if called.heir is not None:
-            host.adopt(called.heir, snapshot)
+        with host.taking(command.id):
+            called, snapshot = await asyncio.gather(calling, host.look_at_entity(command.id))
+            host.dispatcher.send(called.out)
+            if called.heir is not None:
+                host.adopt(called.heir, snapshot)
 
     async def cancel(self, call: str) -> None:
         """Ask a call to end, because its caller does not wait for it any more."""

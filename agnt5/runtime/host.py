@@ -11,7 +11,7 @@ import inspect
 import logging
 import uuid
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, field
@@ -119,9 +119,9 @@ class Host:
             self.spawn(self._take(arrival, handler, slot))
 
     async def _take(self, arrival: Arrival, handler: Handler, slot: Slot) -> None:
-        self._claiming.add(arrival.run_id)
         try:
-            claimed, snapshot = await self._claim(arrival, handler)
+            with self.taking(arrival.run_id):
+                claimed, snapshot = await self._claim(arrival, handler)
         except Agnt5Error as error:
             logger.error("message %s for %s: %s", arrival.run_id, arrival.handler, error)  # noqa: TRY400
             slot.drop(str(error))
@@ -129,8 +129,6 @@ class Host:
         except BaseException:
             slot.refuse("claiming was interrupted")
             raise
-        finally:
-            self._claiming.discard(arrival.run_id)
         if isinstance(claimed, NotClaimed):
             slot.drop(f"{claimed.reason} {claimed.detail}".rstrip())
             return
@@ -222,6 +220,15 @@ class Host:
                 await asyncio.sleep(0.05)
             if self.live.get(live.run_id) is live:
                 await self.store.link.call("HDEL", keys.run(live.run_id, self.store.shards), "danger")
+
+    @contextlib.contextmanager
+    def taking(self, run_id: str) -> Iterator[None]:
+        """The store may list a run as ours before we know of it: meanwhile `reconcile` leaves it alone."""
+        self._claiming.add(run_id)
+        try:
+            yield
+        finally:
+            self._claiming.discard(run_id)
 
     # ---- what live runs use
 
