@@ -179,9 +179,10 @@ def test_a_signal_with_a_key_is_delivered_once(ann, cluster: Cluster):
 
 
 def test_runs_are_listed_in_pages(ann):
-    mark = [start(ann, "web_shop.slow", {"seconds": 0}).json()["id"] for _ in range(5)]
-    for run_id in mark:
-        ended(ann, run_id)
+    mark = []
+    for _ in range(5):  # one after the other: ended runs are listed by their end
+        mark.append(start(ann, "web_shop.slow", {"seconds": 0}).json()["id"])
+        ended(ann, mark[-1])
     open_ids = [start(ann, "web_shop.trip", {"to": "Rom"}).json()["id"] for _ in range(3)]
     found, cursor, pages = [], None, 0
     while pages == 0 or cursor:
