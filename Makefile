@@ -6,7 +6,8 @@ PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.1
 	done)
 BIN := .venv/bin
 ENV := .venv/.installed
-JOBS ?= auto
+# one more than cores: most tests wait for processes most of the time
+JOBS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2) + 1)
 
 # the browser of the pages' tests: AGNT5_CHROMIUM, or a Chromium in the PATH
 CHROMIUM = $${AGNT5_CHROMIUM:-$$(command -v chromium || command -v chromium-browser || command -v google-chrome \

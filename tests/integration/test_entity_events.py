@@ -14,7 +14,7 @@ from support.waiting import until_sync
 HERE = Path(__file__).parent
 
 
-@pytest.fixture(params=[None, "prefork", "threads", "solo"], ids=lambda pool: pool or "ours")
+@pytest.fixture(params=[None, "prefork"], ids=lambda pool: pool or "ours")
 def cluster(request) -> Iterator[Cluster]:
     with Cluster(["entity_kit"], paths=[HERE]) as cluster:
         options = [] if request.param is None else ["-E"]
