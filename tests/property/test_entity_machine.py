@@ -13,21 +13,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import redis
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from support import runs
 from support.dump import dump
+from support.machines import run_machine
 
 from agnt5.client.doctor import examine
 from agnt5.contracts.errors import Agnt5Error, EntityBusyError, EntityNotFoundError, StaleEpochError
 from agnt5.contracts.ids import call_id
-from agnt5.store.link import Link
 from agnt5.store.replies import Claimed, Heir, NewCall
 from agnt5.store.store import Ownership, Store
 
 EXAMPLES = int(os.environ.get("AGNT5_TEST_EXAMPLES", "20"))
-SHRINK = "AGNT5_TEST_SHRINK" in os.environ
 NAMES = ("Counter/a", "Counter/b")
 HANDLER, QUEUE = "Counter.add", "agnt5.Counter"
 WEIGHTS = {
@@ -321,20 +319,4 @@ class EntityMachine(RuleBasedStateMachine):
 
 
 def test_entities_do_what_the_model_does(server):
-    loop = asyncio.new_event_loop()
-    link = Link(server.url)
-    loop.run_until_complete(link.connect())
-    EntityMachine.loop, EntityMachine.admin = loop, server.admin
-    EntityMachine.store = Store(link, shards=1, retention_ms=60_000)
-    try:
-        run_state_machine_as_test(
-            EntityMachine,
-            settings=settings(
-                max_examples=EXAMPLES, stateful_step_count=50, deadline=None, database=None, print_blob=True,
-                phases=[Phase.generate, Phase.shrink] if SHRINK else [Phase.generate],
-                suppress_health_check=list(HealthCheck),
-            ),
-        )  # fmt: skip
-    finally:
-        loop.run_until_complete(link.close())
-        loop.close()
+    run_machine(EntityMachine, server, examples=EXAMPLES)

@@ -14,27 +14,24 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import redis
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     invariant,
     rule,
-    run_state_machine_as_test,
 )
 from support import runs
 from support.doctor import examine_dump
 from support.dump import dump
+from support.machines import run_machine
 
 from agnt5.contracts.errors import Agnt5Error, RunEndedError, StaleEpochError
-from agnt5.store.link import Link
 from agnt5.store.replies import Claimed, More
 from agnt5.store.store import Batch, Ownership, Store
 
 FAR = 9_000_000_000_000
 EXAMPLES = int(os.environ.get("AGNT5_TEST_EXAMPLES", "40"))
-SHRINK = "AGNT5_TEST_SHRINK" in os.environ  # a failure is found in seconds and made small in minutes
 ENDED = {"completed", "failed", "cancelled"}
 ENDS = {"completed": "completed", "failed": "failed", "timeout": "failed", "cancelled": "cancelled"}
 LAST = {"completed": "RunCompleted", "failed": "RunFailed", "cancelled": "RunCancelled"}
@@ -600,20 +597,4 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 def test_the_scripts_do_what_the_model_does(server):
-    loop = asyncio.new_event_loop()
-    link = Link(server.url)
-    loop.run_until_complete(link.connect())
-    StoreMachine.loop, StoreMachine.admin = loop, server.admin
-    StoreMachine.store = Store(link, shards=1, retention_ms=60_000)
-    try:
-        run_state_machine_as_test(
-            StoreMachine,
-            settings=settings(
-                max_examples=EXAMPLES, stateful_step_count=50, deadline=None, database=None, print_blob=True,
-                phases=[Phase.generate, Phase.shrink] if SHRINK else [Phase.generate],
-                suppress_health_check=list(HealthCheck),
-            ),
-        )  # fmt: skip
-    finally:
-        loop.run_until_complete(link.close())
-        loop.close()
+    run_machine(StoreMachine, server, examples=EXAMPLES)
