@@ -19,6 +19,7 @@ from agnt5.replay import journal
 from agnt5.replay.commands import StartTask
 from agnt5.replay.events import RunStarted
 from agnt5.runtime.children import CALL_OPTION, new_call
+from agnt5.runtime.snapshots import look_at_entity
 from agnt5.store import keys
 from agnt5.store.replies import Applied
 from agnt5.store.store import Ending, Store
@@ -110,7 +111,7 @@ class Calls:
             host.dispatcher.send((await calling).out)
             return
         with host.taking(command.id):
-            called, snapshot = await asyncio.gather(calling, host.look_at_entity(command.id))
+            called, snapshot = await asyncio.gather(calling, look_at_entity(host.store, command.id))
             host.dispatcher.send(called.out)
             if called.heir is not None:
                 host.adopt(called.heir, snapshot)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Coroutine
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from agnt5.contracts.errors import Agnt5Error, NonRetryableError
 from agnt5.contracts.ids import entity_of
@@ -12,14 +12,12 @@ from agnt5.replay.events import Event, RunStarted
 from agnt5.runtime.calls import answer_body, tell_caller
 from agnt5.runtime.children import CALL_OPTION
 from agnt5.runtime.function_run import LiveFunction
+from agnt5.runtime.snapshots import Snapshot
 from agnt5.sdk.context import EntityContext, FunctionContext
 from agnt5.sdk.port import RunInfo
 from agnt5.sdk.state import StateBuffer
 from agnt5.store.replies import Applied
 from agnt5.store.store import Ending
-
-if TYPE_CHECKING:
-    from agnt5.runtime.host import Snapshot
 
 
 class LiveEntity(LiveFunction):

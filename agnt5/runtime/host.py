@@ -34,6 +34,7 @@ from agnt5.runtime.exits import contained
 from agnt5.runtime.function_run import LiveFunction
 from agnt5.runtime.live import LiveRun
 from agnt5.runtime.slot import Slot, Teller
+from agnt5.runtime.snapshots import Snapshot, look_at_entity
 from agnt5.runtime.starting import StartRequest, start_run
 from agnt5.runtime.workflow_run import LiveWorkflow
 from agnt5.store import keys
@@ -42,14 +43,6 @@ from agnt5.store.store import Ownership, Store
 from agnt5.store.subscriber import Subscriber
 
 logger = logging.getLogger("agnt5.runtime")
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """An entity as a call finds it: a JSON value a state key, and the run that holds its lock."""
-
-    state: dict[str, bytes]
-    holder: str
 
 
 SUSPECT_CRASHES = 2
@@ -174,20 +167,12 @@ class Host:
         finally:
             self.calls.adopted -= 1
 
-    def look_at_entity(self, run_id: str) -> Awaitable[Snapshot]:
-        """The entity that a run is a call of. The reads are on the wire when this returns."""
-        entity = entity_of(run_id)
-        assert entity is not None
-        call, shards = self.store.link.call, self.store.shards
-        state, holder = call("HGETALL", keys.entity(entity, shards)), call("HGET", keys.lock(entity, shards), "run")
-        return _snapshot(state, holder)
-
     async def _claim(self, arrival: Arrival, handler: Handler) -> tuple[Claimed | NotClaimed, Snapshot | None]:
         """Claim a run. Its entity is read behind the claim, in the same write."""
         nonce = uuid.uuid4().hex[:16]
         claim = self.store.claim(arrival.run_id, host=self.name, nonce=nonce, kind=handler.kind.value)
         if handler.kind is Kind.ENTITY and entity_of(arrival.run_id) is not None:
-            return await asyncio.gather(claim, self.look_at_entity(arrival.run_id))
+            return await asyncio.gather(claim, look_at_entity(self.store, arrival.run_id))
         claimed = await claim
         if isinstance(claimed, NotClaimed) and claimed.reason == "gone" and arrival.plain:
             check_id(arrival.run_id, "task id")  # a stranger's `a~b` would pass for a child of a
@@ -414,12 +399,6 @@ def _requested(arrival: Arrival, handler: Handler) -> StartRequest:
         value = {"args": list(arrival.args), "kwargs": arrival.kwargs}
         return StartRequest(arrival.run_id, handler.address, value, priority=arrival.priority, refusal=str(error))
     return StartRequest(arrival.run_id, handler.address, value, priority=arrival.priority)
-
-
-async def _snapshot(state: Awaitable[list[bytes]], holder: Awaitable[bytes | None]) -> Snapshot:
-    flat = await state
-    pairs = zip(flat[::2], flat[1::2], strict=True)
-    return Snapshot({key.decode(): value for key, value in pairs}, (await holder or b"").decode())
 
 
 async def _give_away(host: Host, own: Ownership, seen: int) -> None:
