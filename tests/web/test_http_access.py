@@ -16,7 +16,7 @@ from support.cluster import Cluster
 from support.dump import dump
 from support.server import Server
 from support.waiting import until_sync
-from web_kit import Api, problem
+from web_kit import Api, listening, problem
 
 from agnt5 import ConfigurationError
 from agnt5.cli.web import serve
@@ -64,7 +64,7 @@ def victim(api: Api, cluster: Cluster) -> str:
     """A run that waits, and that nobody of this module may change."""
     with api.client("root") as root:
         run_id = root.post("/runs", json={"handler": "web_shop.trip", "input": {"to": "Rome"}}).json()["id"]
-        until_sync(lambda: root.get(f"/runs/{run_id}").json()["status"] == "waiting", 15)
+        listening(root, run_id)
     return run_id
 
 

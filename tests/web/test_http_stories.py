@@ -149,9 +149,12 @@ def test_a_stream_does_not_hold_up_the_end_of_the_server(cluster: Cluster):
 
 def test_a_story_is_told(ann):
     run_id = begin(ann, "trip", {"to": "Rome"})
-    until_sync(lambda: ann.get(f"/runs/{run_id}").json()["status"] == "waiting", 15)
-    moments = ann.get(f"/runs/{run_id}/timeline", params={"fold": True}).json()["moments"]
-    assert [moment["kind"] for moment in moments][-2:] == ["task", "signal"]
+
+    def told() -> list[dict]:
+        return ann.get(f"/runs/{run_id}/timeline", params={"fold": True}).json()["moments"]
+
+    until_sync(lambda: [moment["kind"] for moment in told()][-2:] == ["task", "signal"], 15)
+    moments = told()
     assert moments[-1]["outcome"] == "open"
 
 

@@ -124,6 +124,16 @@ def start(client: httpx.Client, handler: str, value: Any = None, **more: Any) ->
     return client.post("/runs", json={"handler": handler, "input": value, **more}, headers=headers)
 
 
+def listening(client: httpx.Client, run_id: str) -> None:
+    """Wait until a run waits for a signal: nothing of its own will move it any more."""
+
+    def last() -> str:
+        return str(client.get(f"/runs/{quote(run_id, safe='')}/history").json()["events"][-1]["type"])
+
+    until_sync(lambda: last() in {"SignalAwaited", "TimerStarted"}, 15)
+    until_sync(lambda: client.get(f"/runs/{quote(run_id, safe='')}").json()["status"] == "waiting", 15)
+
+
 def ended(client: httpx.Client, run_id: str) -> dict[str, Any]:
     """A run's outcome, once it has one."""
     response = client.get(f"/runs/{quote(run_id, safe='')}/result", params={"wait_s": 20})
