@@ -21,7 +21,7 @@ from agnt5.contracts.errors import Agnt5Error, StoreUnavailableError
 from agnt5.runtime.dispatch import Dispatcher
 from agnt5.runtime.process import Runtime
 from agnt5.runtime.schedules import Schedules
-from agnt5.runtime.sweep import Sweeper
+from agnt5.runtime.sweep import LOOK_MS, Sweeper
 from agnt5.store import keys
 from agnt5.store.opening import open_store
 from agnt5.store.scripts import script
@@ -29,9 +29,6 @@ from agnt5.store.store import Store
 from agnt5.store.subscriber import Subscriber
 
 logger = logging.getLogger("agnt5.beat")
-
-LOOK_MS = 1000
-"""How often dead hosts and lost messages are looked for, at least; more often where hosts are to be missed sooner."""
 
 TRIM_S = 60.0
 RETRY_S = 1.0
@@ -67,7 +64,7 @@ class Beat:
         _, timer_ms = await self._sweeper.fire()
         cron_ms = await self._schedules.fire(await self._sweeper.now_ms())
         if loop.time() >= self._due_look_s:
-            self._due_look_s = loop.time() + min(LOOK_MS, self._runtime.settings.liveness_timeout_ms / 3) / 1000
+            self._due_look_s = loop.time() + LOOK_MS / 1000
             await self._sweeper.look()
             await self._sweeper.answer()
         if loop.time() >= self._due_trim_s:

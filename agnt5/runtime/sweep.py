@@ -25,6 +25,9 @@ REAP_LIMIT = 200
 REQUEUE_LIMIT = 500
 ANSWER_LIMIT = 500
 
+LOOK_MS = 1000
+"""How often a beat looks for dead hosts and lost messages."""
+
 ANSWER_AFTER_MS = 2000
 """So long after its end a call's host has told the caller, or never will."""
 TIMEOUT_ERROR = codec.dumps(
@@ -108,7 +111,10 @@ class Sweeper:
         swept = Swept()
         now_ms = await self.now_ms()
         window_ms = self._settings.liveness_timeout_ms
-        interrupted = self._store.link.reconnects != self._reconnects or now_ms - self._last_look_ms > window_ms
+        interrupted = self._store.link.reconnects != self._reconnects or now_ms - self._last_look_ms > max(
+            window_ms,
+            2 * LOOK_MS,  # a window shorter than the looks' distance would never be seen whole
+        )
         self._reconnects, self._last_look_ms = self._store.link.reconnects, now_ms
         if interrupted or self._watched_since_ms is None:
             self._watched_since_ms = now_ms
