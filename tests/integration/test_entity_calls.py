@@ -275,3 +275,15 @@ def test_a_chain_over_two_entities_comes_back(cluster):
 def test_a_read_of_an_entity_that_the_caller_holds_sees_what_was_committed(cluster):
     assert cluster.client.entity("Counter", "look", timeout=10).look_at_myself() == 0
     assert total(cluster, "look") == 77
+
+
+# ---- workers that have not all code
+
+
+def test_a_worker_calls_entities_whose_code_another_worker_has():
+    with Cluster(["one_of_two"], paths=[HERE]) as cluster:
+        cluster.start(
+            cluster.worker("w1", TEST_SERVICE="left"), cluster.worker("w2", TEST_SERVICE="right"), cluster.beat()
+        )
+        assert cluster.client.start("left.visit", {"name": "ann"}).result(timeout=10) == 1
+        assert cluster.client.start("left.tour", {"name": "bob"}).result(timeout=10) == [2, ["ann", "bob"]]

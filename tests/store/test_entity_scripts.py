@@ -183,6 +183,15 @@ async def test_a_caller_that_offers_itself_runs_a_free_call_at_once(store):
     assert await status(store, "b") == "queued"
 
 
+async def test_a_caller_that_does_not_offer_itself_owns_nothing(store):
+    """Its worker may not have the code, or have enough to do: the call is queued, for whoever has it."""
+    for operation, mode in (("a", "write"), ("r", "read")):
+        called = await call(store, operation, mode, host="h1", nonce="")
+        assert called.heir is None
+        assert [message.run_id for message in called.out] == [call_id(NAME, operation)]
+        assert await status(store, operation) == "queued"
+
+
 @pytest.mark.parametrize("how", ["failed", "cancelled", "timeout"])
 async def test_a_write_that_does_not_complete_hands_on_all_the_same(store, how):
     for one in "ab":

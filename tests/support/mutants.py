@@ -126,6 +126,7 @@ MUTANTS: dict[str, Mutant] = {
     "a heir is told to a stranger": Mutant(
         CALLS, "if n and n.host == ME and string.match(n.epoch, ':(.*)$') == NONCE then", "if n then"
     ),
+    "a call goes to a host that did not offer itself": Mutant(CALLS, "ARGV[11] ~= '' and ARGV[10] or ''", "ARGV[10]"),
     "a call is made twice": Mutant(ENTITIES, "if old then\n  if digest", "if false then\n  if digest"),
     "a caller is never told": Mutant(ENTITIES, "if caller then redis.call('ZADD', P .. 'answers', NOW_S, id) end\n"),
     "an answer is told twice": Mutant(

@@ -3,11 +3,11 @@
 -- Uses: core claims births locks
 -- ARGV: id handler mode queue priority body digest timeout caller host nonce
 -- mode: write or read; digest, caller: '' where a run calls (it repeats itself by id), else as for `create`
--- host, nonce: '', or the host that runs the call itself if nothing is in its way
+-- nonce: '', or that of the claim by which the calling host runs the call itself if nothing is in its way
 -- Replies: CREATED now out heir | EXISTS status heir | DUPLICATE handler
 local id, handler, mode, digest, caller = ARGV[1], ARGV[2], ARGV[3], ARGV[7], ARGV[9]
 local key, e = P .. 'run:' .. id, entity_of(id)
-TAKER, NONCE = ARGV[10], ARGV[11]
+TAKER, NONCE = ARGV[11] ~= '' and ARGV[10] or '', ARGV[11]
 local old = load(id, WAITER)
 if old then
   if digest ~= '' and (redis.call('HGET', key, 'digest') ~= digest or old.handler ~= handler) then
