@@ -227,18 +227,11 @@ class AsyncClient:
         self, *, status: RunStatus | str | None = None, handler: HandlerLike | None = None, limit: int = 50
     ) -> list[RunState]:
         """Root runs, newest first: those that have not ended, then the ended ones within retention."""
-        store, _, _ = await self._open()
-        wanted = None if status is None else _status(status)
-        address = None if handler is None else address_of(handler)
-        found: list[RunState] = []
-        for ended in (False, True):
-            if wanted is not None and wanted.ended is not ended:
-                continue
-            async for record in browse.newest(store, ended=ended):
-                if len(found) >= limit:
-                    return found
-                if (wanted is None or record.status is wanted) and address in (None, record.fields["handler"]):
-                    found.append(state_of(record))
+        page = await self.run_page(status=status, handler=handler, limit=limit)
+        found = page.runs
+        while page.cursor is not None and len(found) < limit:
+            page = await self.run_page(status=status, handler=handler, limit=limit - len(found), cursor=page.cursor)
+            found += page.runs
         return found
 
     async def wait(self, run_id: str, timeout: float | timedelta | None = None) -> Any:  # noqa: ASYNC109 - the public name

@@ -15,13 +15,12 @@ from agnt5.contracts.clock import to_ms
 from agnt5.contracts.errors import HandlerNotFoundError, InvalidInputError
 from agnt5.contracts.ids import call_id, check_id, entity_name, new_run_id
 from agnt5.registry import Handler
+from agnt5.runtime.calls import FRESH_S
 from agnt5.runtime.starting import StartRequest
 from agnt5.sdk.decorators import handler_of
 from agnt5.store import keys
+from agnt5.store.replies import pairs
 from agnt5.store.store import Store
-
-FRESH_S = 60.0
-"""What workers announced is read again after so long: a deploy may have changed it."""
 
 HandlerLike = str | Handler | Callable[..., Any]
 
@@ -44,7 +43,7 @@ class Catalog:
         """What workers have announced by now: address -> description."""
         flat = await (await self._opened()).link.call("HGETALL", keys.handlers())
         self._stale_at_s = monotonic() + FRESH_S
-        self._announced = {name.decode(): json.loads(text) for name, text in zip(flat[::2], flat[1::2], strict=True)}
+        self._announced = {name.decode(): json.loads(text) for name, text in pairs(flat)}
         return dict(self._announced)
 
     async def check(self, handler: HandlerLike, value: Any) -> Handler | None:

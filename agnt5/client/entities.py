@@ -14,6 +14,7 @@ from agnt5.contracts.errors import EntityNotFoundError, InvalidInputError
 from agnt5.contracts.ids import entity_name
 from agnt5.sdk.entities import type_name
 from agnt5.store import keys
+from agnt5.store.replies import pairs
 from agnt5.store.store import Store
 
 if TYPE_CHECKING:
@@ -107,8 +108,8 @@ def _state(
 ) -> EntityState | None:
     if not flat and not lock:
         return None
-    state = {key.decode(): codec.loads(value) for key, value in zip(flat[::2], flat[1::2], strict=True)}
-    facts = {key.decode(): value.decode() for key, value in zip(lock[::2], lock[1::2], strict=True)}
+    state = {key.decode(): codec.loads(value) for key, value in pairs(flat)}
+    facts = {key.decode(): value.decode() for key, value in pairs(lock)}
     sort, _, key = name.partition("/")
     return EntityState(
         type=sort,
@@ -140,7 +141,7 @@ async def newest(store: Store, entity_type: str | None, limit: int) -> list[Enti
         )
     )
     ranked = sorted(
-        ((float(score), name.decode()) for page in pages for name, score in zip(page[::2], page[1::2], strict=True)),
+        ((float(score), name.decode()) for page in pages for name, score in pairs(page)),
         reverse=True,
     )
     states = await read_many(store, [name for _, name in ranked[:limit]])

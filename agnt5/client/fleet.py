@@ -10,6 +10,7 @@ from typing import Any
 
 from agnt5.contracts.clock import at_ms
 from agnt5.store import keys
+from agnt5.store.replies import pairs
 from agnt5.store.store import Store
 
 
@@ -46,11 +47,10 @@ class Fleet:
 async def read_fleet(store: Store, *, liveness_timeout_ms: int) -> Fleet:
     """Workers by name, and queues that have ever been used, in two reads."""
     call, shards = store.link.call, range(store.shards)
-    reading = [call("TIME"), call("ZRANGE", keys.hosts(), 0, -1, "WITHSCORES")]
+    reading_now, reading_hosts = store.now_ms(), call("ZRANGE", keys.hosts(), 0, -1, "WITHSCORES")
     slots_of = [call("SMEMBERS", keys.queues(shard)) for shard in shards]
-    (seconds, micros), hosts = [await one for one in reading]
-    now_ms = int(seconds) * 1000 + int(micros) // 1000
-    beaten = {name.decode(): int(float(ms)) for name, ms in zip(hosts[::2], hosts[1::2], strict=True)}
+    now_ms, hosts = await reading_now, await reading_hosts
+    beaten = {name.decode(): int(float(ms)) for name, ms in pairs(hosts)}
     owned = {name: [call("SCARD", keys.owned(shard, name)) for shard in shards] for name in sorted(beaten)}
     waiting = [
         (slot.decode(), call("ZCARD", key), call("ZRANGE", key, 0, 0, "WITHSCORES"))

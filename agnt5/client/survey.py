@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from agnt5 import codec
 from agnt5.contracts.errors import Agnt5Error
 from agnt5.store import keys
+from agnt5.store.replies import pairs
 from agnt5.store.store import Store
 
 SCAN_COUNT = 1000
@@ -108,11 +109,11 @@ async def survey(store: Store) -> Survey:
         await _asks(store, shard)
         await _journals(store, shard)
         await _strays(store, shard)
-    seconds, micros = await store.link.call("TIME")
+    now_ms = await store.now_ms()
     beating = await store.link.call("ZRANGE", keys.hosts(), 0, -1, "WITHSCORES")
     return Survey(
         shards=shards,
-        now_ms=int(seconds) * 1000 + int(micros) // 1000,
+        now_ms=now_ms,
         hosts_ms={host: int(score) for host, score in _scored(beating).items()},
         beats=await _beats(store),
         server={**await _info(store, "persistence"), **await _info(store, "memory")},
@@ -247,8 +248,8 @@ def _slim(fields: dict[str, str]) -> dict[str, str]:
 
 def _flat(reply: list[Any]) -> dict[str, str]:
     text = [part.decode(errors="replace") for part in reply]
-    return dict(zip(text[::2], text[1::2], strict=True))
+    return dict(pairs(text))
 
 
 def _scored(reply: list[Any]) -> dict[str, float]:
-    return {member.decode(): float(score) for member, score in zip(reply[::2], reply[1::2], strict=True)}
+    return {member.decode(): float(score) for member, score in pairs(reply)}

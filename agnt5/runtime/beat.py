@@ -59,10 +59,11 @@ class Beat:
 
     async def turn(self, at_most_s: float) -> None:
         """Do what is due, then wait until something else is: a timer, a fire, a look around, or a nudge."""
-        loop = asyncio.get_running_loop()
+        loop, store = asyncio.get_running_loop(), self._store
+        assert store is not None, "open comes first"
         self._nudged.clear()
         _, timer_ms = await self._sweeper.fire()
-        cron_ms = await self._schedules.fire(await self._sweeper.now_ms())
+        cron_ms = await self._schedules.fire(await store.now_ms())
         if loop.time() >= self._due_look_s:
             self._due_look_s = loop.time() + LOOK_MS / 1000
             await self._sweeper.look()

@@ -29,7 +29,7 @@ from agnt5.contracts.errors import (
 from agnt5.contracts.ids import entity_of
 from agnt5.contracts.runs import RunStatus
 from agnt5.replay import journal
-from agnt5.replay.checkpoints import Checkpoints
+from agnt5.replay.checkpoints import Checkpoints, ChildSlot
 from agnt5.replay.commands import StartTask
 from agnt5.replay.events import (
     CancelRequested,
@@ -171,10 +171,8 @@ class LiveFunction(LiveRun):
         for event in events:
             self._checkpoints.feed(event)
             match event:
-                case TaskCompleted():
-                    self._settle_child(event.seq, event.result, None)
-                case TaskFailed():
-                    self._settle_child(event.seq, None, event.error)
+                case TaskCompleted() | TaskFailed():
+                    self._settle_child(event)
                 case TimerFired():
                     if (timer := self._timers.pop(event.seq, None)) and not timer.done():
                         timer.set_result(None)
@@ -183,15 +181,22 @@ class LiveFunction(LiveRun):
                 case _:
                     pass
 
-    def _settle_child(self, seq: int, result: Any, error: dict[str, Any] | None) -> None:
-        child = self._children.get(seq)
+    def _settle_child(self, end: TaskCompleted | TaskFailed) -> None:
+        child = self._children.get(end.seq)
         if child is None or child.future.done():
             return
-        if error is None:
-            child.future.set_result(result)
+        if isinstance(end, TaskCompleted):
+            child.future.set_result(end.result)
         else:
-            child.future.set_exception(from_data(error, TaskFailedError))
+            child.future.set_exception(from_data(end.error, TaskFailedError))
             child.future.exception()  # seen: a child that nobody waits for may fail
+
+    def _settle_recorded(self, slot: ChildSlot) -> bool:
+        """Settle a child by what an earlier attempt recorded of its end; whether it did."""
+        if slot.completion is None:
+            return False
+        self._settle_child(slot.completion)
+        return True
 
     def _cancel(self, event: CancelRequested) -> None:
         self._cancelled = event.reason
@@ -268,10 +273,8 @@ class LiveFunction(LiveRun):
             command = StartTask(seq=slot.seq, handler=handler, id=slot.id, input=input, options=options or {})
             scheduled = TaskScheduled(seq=slot.seq, handler=handler, id=slot.id)
             self.append(Batch(bodies=[journal.encode(scheduled)], children=[new_child(self, command, self.started)]))
-        elif isinstance(slot.completion, TaskCompleted):
-            self._settle_child(slot.seq, slot.completion.result, None)
-        elif slot.completion is not None:
-            self._settle_child(slot.seq, None, slot.completion.error)
+        else:
+            self._settle_recorded(slot)
         return child
 
     def call_entity(
@@ -285,11 +288,7 @@ class LiveFunction(LiveRun):
         """Call a method of an entity, or give back the call that an earlier attempt made at this place."""
         slot = self._checkpoints.call(handler, entity)
         child = self._children[slot.seq] = Child(slot.seq, slot.id, self.host.loop.create_future())
-        if isinstance(slot.completion, TaskCompleted):
-            self._settle_child(slot.seq, slot.completion.result, None)
-        elif slot.completion is not None:
-            self._settle_child(slot.seq, None, slot.completion.error)
-        else:
+        if not self._settle_recorded(slot):
             command = StartTask(seq=slot.seq, handler=handler, id=slot.id, input=input, options=options or {})
             calling = self.host.spawn(self._call_entity(command, scheduled=slot.scheduled), self)
             self._calling.add(calling)

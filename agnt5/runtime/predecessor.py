@@ -10,6 +10,7 @@ import socket
 from agnt5.runtime.dispatch import Dispatcher
 from agnt5.runtime.sweep import reap_host
 from agnt5.store import keys
+from agnt5.store.replies import pairs
 from agnt5.store.store import Store
 
 logger = logging.getLogger("agnt5.runtime")
@@ -25,9 +26,9 @@ async def reap_predecessors(store: Store, dispatcher: Dispatcher, node: str) -> 
     """Reap hosts of this node's name that live no more. One that still beats is left alone."""
     for _ in range(LOOKS):
         alive = False
-        now_ms = await _store_ms(store)
+        now_ms = await store.now_ms()
         page = await store.link.call("ZRANGE", keys.hosts(), 0, -1, "WITHSCORES")
-        for name, score in zip(page[::2], page[1::2], strict=True):
+        for name, score in pairs(page):
             host = name.decode()
             if not host.startswith(f"{node}/"):
                 continue
@@ -56,8 +57,3 @@ def _process_gone(host: str, node: str) -> bool:
     except PermissionError:
         return False
     return False
-
-
-async def _store_ms(store: Store) -> int:
-    seconds, micros = await store.link.call("TIME")
-    return int(seconds) * 1000 + int(micros) // 1000

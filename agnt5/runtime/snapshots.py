@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from agnt5.contracts.ids import entity_of
 from agnt5.store import keys
+from agnt5.store.replies import pairs
 from agnt5.store.store import Store
 
 
@@ -29,5 +30,4 @@ def look_at_entity(store: Store, run_id: str) -> Awaitable[Snapshot]:
 
 async def _snapshot(state: Awaitable[list[bytes]], holder: Awaitable[bytes | None]) -> Snapshot:
     flat = await state
-    pairs = zip(flat[::2], flat[1::2], strict=True)
-    return Snapshot({key.decode(): value for key, value in pairs}, (await holder or b"").decode())
+    return Snapshot({key.decode(): value for key, value in pairs(flat)}, (await holder or b"").decode())

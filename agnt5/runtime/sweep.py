@@ -109,7 +109,7 @@ class Sweeper:
         would multiply the backlog.
         """
         swept = Swept()
-        now_ms = await self.now_ms()
+        now_ms = await self._store.now_ms()
         window_ms = self._settings.liveness_timeout_ms
         interrupted = self._store.link.reconnects != self._reconnects or now_ms - self._last_look_ms > max(
             window_ms,
@@ -122,10 +122,6 @@ class Sweeper:
             swept.reaped = await self._reap(now_ms - window_ms)
             swept.resent = await self._requeue(now_ms)
         return swept
-
-    async def now_ms(self) -> int:
-        seconds, micros = await self._store.link.call("TIME")
-        return int(seconds) * 1000 + int(micros) // 1000
 
     async def _reap(self, before_ms: int) -> int:
         total = 0
@@ -193,7 +189,7 @@ class Sweeper:
     async def answer(self) -> int:
         """Tell callers of ended calls whose host could not; how many there were."""
         store = self._store
-        before_ms = await self.now_ms() - ANSWER_AFTER_MS
+        before_ms = await self._store.now_ms() - ANSWER_AFTER_MS
         pages = await asyncio.gather(
             *(
                 store.link.call("ZRANGEBYSCORE", keys.answers(shard), "-inf", before_ms, "LIMIT", 0, ANSWER_LIMIT)
@@ -213,7 +209,7 @@ class Sweeper:
 
     async def trim(self) -> None:
         """Drop index entries of runs past retention."""
-        before_ms = await self.now_ms() - self._settings.retention_ms
+        before_ms = await self._store.now_ms() - self._settings.retention_ms
         for shard in range(self._store.shards):
             await self._store.link.call("ZREMRANGEBYSCORE", keys.ended_runs(shard), "-inf", before_ms)
 

@@ -6,10 +6,8 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from agnt5.store import keys
+from agnt5.store import browse, keys
 from agnt5.store.store import Store
-
-PAGE = 100
 
 Place = tuple[str, str]
 """A run's id, and the ask's ref."""
@@ -76,25 +74,8 @@ def _record(run_id: str, ref: str, handler: str, values: list[Any]) -> AskRecord
 
 async def inbox(store: Store) -> AsyncIterator[AskRecord]:
     """All open asks, oldest first."""
-    starts = dict.fromkeys(range(store.shards), 0)
-    heap: list[tuple[float, str]] = []
-    while starts or heap:
-        pending = [
-            (shard, start, store.link.call("ZRANGE", keys.inbox(shard), start, start + PAGE - 1, "WITHSCORES"))
-            for shard, start in starts.items()
-        ]
-        for shard, start, reply in pending:
-            page = await reply
-            heap += [(float(score), member.decode()) for member, score in zip(page[::2], page[1::2], strict=True)]
-            if len(page) < 2 * PAGE:
-                del starts[shard]
-            else:
-                starts[shard] = start + PAGE
-        heap.sort()
-        # of each shard that goes on, at least PAGE of the oldest are here
-        ready = heap if not starts else heap[:PAGE]
-        heap = heap[len(ready) :]
-        places: list[Place] = [(run_id, ref) for run_id, _, ref in (member.rpartition("|") for _, member in ready)]
+    async for members in browse.merged(store, keys.inbox, newest_first=False):
+        places: list[Place] = [(run_id, ref) for run_id, _, ref in (member.rpartition("|") for member in members)]
         for ask in await records(store, places):
             if ask.status == "open":
                 yield ask

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from agnt5.contracts.errors import RunNotFoundError
 from agnt5.contracts.runs import RunStatus
 from agnt5.store import keys
-from agnt5.store.replies import Record
+from agnt5.store.replies import Record, pairs
 from agnt5.store.store import Store
 
 LIST_PAGE = 200
@@ -36,7 +36,7 @@ async def records(store: Store, run_ids: list[str]) -> list[Record | None]:
     found: list[Record | None] = []
     for run_id, fields, first, last in pending:
         flat = [part.decode() for part in await fields]
-        state = dict(zip(flat[::2], flat[1::2], strict=True))
+        state = dict(pairs(flat))
         head, tail = await first, await last
         if not state or head is None:
             found.append(None)
@@ -48,22 +48,35 @@ async def records(store: Store, run_ids: list[str]) -> list[Record | None]:
 async def newest(store: Store, *, ended: bool, before_ms: float = float("inf")) -> AsyncIterator[Record]:
     """Root runs, newest first: the open ones by creation, or the ended ones by their end."""
     index = keys.ended_runs if ended else keys.open_runs
-    top = "+inf" if before_ms == float("inf") else f"({before_ms:.0f}"
-    cursors = dict.fromkeys(range(store.shards), (top, 0))
-    heap: list[tuple[float, str]] = []
-    while cursors or heap:
-        for shard, (bound, skip) in list(cursors.items()):
-            page = await store.link.call(
-                "ZREVRANGEBYSCORE", index(shard), bound, "-inf", "WITHSCORES", "LIMIT", skip, LIST_PAGE
-            )
-            heap += [(float(score), run_id.decode()) for run_id, score in zip(page[::2], page[1::2], strict=True)]
-            if len(page) < 2 * LIST_PAGE:
-                del cursors[shard]
-            else:
-                cursors[shard] = (bound, skip + LIST_PAGE)
-        heap.sort(reverse=True)
-        ready = heap if not cursors else heap[:LIST_PAGE]
-        heap = heap[len(ready) :]
-        for found in await records(store, [run_id for _, run_id in ready]):
+    async for run_ids in merged(store, index, newest_first=True, before_ms=before_ms):
+        for found in await records(store, run_ids):
             if found is not None:
                 yield found
+
+
+async def merged(
+    store: Store, index: Callable[[int], str], *, newest_first: bool, before_ms: float = float("inf")
+) -> AsyncIterator[list[str]]:
+    """The members of every shard's `index`, a sorted set by ms, in one order, some at a time."""
+    top = "+inf" if before_ms == float("inf") else f"({before_ms:.0f}"
+    command = ("ZREVRANGEBYSCORE", top, "-inf") if newest_first else ("ZRANGEBYSCORE", "-inf", top)
+    starts = dict.fromkeys(range(store.shards), 0)
+    heap: list[tuple[float, str]] = []
+    while starts or heap:
+        verb, *bounds = command
+        pending = [
+            (shard, store.link.call(verb, index(shard), *bounds, "WITHSCORES", "LIMIT", start, LIST_PAGE))
+            for shard, start in starts.items()
+        ]
+        for shard, reply in pending:
+            page = await reply
+            heap += [(float(score), member.decode()) for member, score in pairs(page)]
+            if len(page) < 2 * LIST_PAGE:
+                del starts[shard]
+            else:
+                starts[shard] += LIST_PAGE
+        heap.sort(reverse=newest_first)
+        # of each shard that goes on, at least LIST_PAGE of the first are here
+        ready = heap if not starts else heap[:LIST_PAGE]
+        heap = heap[len(ready) :]
+        yield [member for _, member in ready]

@@ -229,3 +229,8 @@ async def requeued(pending: Awaitable[list[Any]]) -> tuple[int, int | None, list
 async def beaten(pending: Awaitable[list[Any]]) -> tuple[bool, int]:
     reply = await pending
     return reply[0] == b"NEW", int(reply[1])
+
+
+async def time_ms(pending: Awaitable[list[bytes]]) -> int:
+    seconds, micros = await pending
+    return int(seconds) * 1000 + int(micros) // 1000

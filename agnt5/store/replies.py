@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from agnt5.contracts.runs import RunStatus
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +187,11 @@ class Record:
         """An integer field, None where it is not set."""
         text = self.fields.get(name)
         return int(text) if text else None
+
+
+def pairs(flat: Sequence[T]) -> Iterator[tuple[T, T]]:
+    """A flat reply of keys and values, or of members and scores, two by two."""
+    return zip(flat[::2], flat[1::2], strict=True)
 
 
 def claim_of(parts: list[Any]) -> Claimed:

@@ -292,7 +292,11 @@ class Store:
         """Renew a host's liveness: whether it had been unlisted, and the store's time in ms."""
         return parsing.beaten(self.link.script(script("heart"), self._prefixes[0], (host,)))
 
-    # ---- reads of an owner
+    # ---- reads
+
+    def now_ms(self) -> Awaitable[int]:
+        """The store's time."""
+        return parsing.time_ms(self.link.call("TIME"))
 
     async def entries(self, run_id: str, start: int) -> list[bytes]:
         """All journal entries from position `start`, read in pages."""

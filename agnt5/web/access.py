@@ -101,10 +101,14 @@ def _refuse_other_sites(request: Request) -> None:
     """What a browser sends on its own, another site can make it send."""
     if request.method in SAFE:
         return
-    origin = request.headers.get("origin")
-    strange = origin is not None and origin.partition("://")[2] != request.headers.get("host", "")
-    if strange or request.headers.get("sec-fetch-site") in {"cross-site", "same-site"}:
+    if has_other_origin(request) or request.headers.get("sec-fetch-site") in {"cross-site", "same-site"}:
         raise Problem(403, "cross-site", "Refused", "Another site made the browser send this request.")
+
+
+def has_other_origin(request: Request) -> bool:
+    """Whether a browser says that a page of another site made it send this."""
+    origin = request.headers.get("origin")
+    return origin is not None and origin.partition("://")[2] != request.headers.get("host", "")
 
 
 def _is_loopback(name: str) -> bool:

@@ -247,6 +247,7 @@ def test_the_calls_of_a_cancelled_workflow_end(cluster):
     (call,) = cluster.client.entity_state("Counter", "cw").waiting
     run.cancel()
     until_sync(lambda: cluster.client.state(call).status == "cancelled", 10.0)
+    until_sync(lambda: run.status().ended, 10.0)  # its calls end first
     assert run.status() == "cancelled"
     holder.cancel()
 

@@ -12,18 +12,17 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import redis
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import invariant, rule
 from support import runs
 from support.dump import dump
-from support.machines import run_machine
+from support.machines import ScriptMachine, run_machine
 
 from agnt5.client.doctor import examine
 from agnt5.contracts.errors import Agnt5Error, EntityBusyError, EntityNotFoundError, StaleEpochError
 from agnt5.contracts.ids import call_id
 from agnt5.store.replies import Claimed, Heir, NewCall
-from agnt5.store.store import Ownership, Store
+from agnt5.store.store import Ownership
 
 EXAMPLES = int(os.environ.get("AGNT5_TEST_EXAMPLES", "20"))
 NAMES = ("Counter/a", "Counter/b")
@@ -61,12 +60,8 @@ class Entity:
 Write = Callable[[Ownership], Awaitable[Any]]
 
 
-class EntityMachine(RuleBasedStateMachine):
+class EntityMachine(ScriptMachine):
     """What hosts, clients and beat may do with entities."""
-
-    store: Store
-    admin: redis.Redis
-    loop: asyncio.AbstractEventLoop
 
     def __init__(self) -> None:
         super().__init__()
@@ -82,12 +77,6 @@ class EntityMachine(RuleBasedStateMachine):
         getattr(self, data.draw(st.sampled_from(ACTS), label="act"))(data)
 
     # ---- helpers
-
-    def do(self, pending: Callable[[], Awaitable[Any]]) -> Any:
-        async def call() -> Any:
-            return await pending()
-
-        return self.loop.run_until_complete(call())
 
     def unchanged(self, pending: Callable[[], Awaitable[Any]]) -> Any:
         before = dump(self.admin)

@@ -6,17 +6,14 @@ something. A stale or repeated call must change nothing at all.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import redis
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    RuleBasedStateMachine,
     initialize,
     invariant,
     rule,
@@ -24,11 +21,11 @@ from hypothesis.stateful import (
 from support import runs
 from support.doctor import examine_dump
 from support.dump import dump
-from support.machines import run_machine
+from support.machines import ScriptMachine, run_machine
 
 from agnt5.contracts.errors import Agnt5Error, RunEndedError, StaleEpochError
 from agnt5.store.replies import Claimed, More
-from agnt5.store.store import Batch, Ownership, Store
+from agnt5.store.store import Batch, Ownership
 
 FAR = 9_000_000_000_000
 EXAMPLES = int(os.environ.get("AGNT5_TEST_EXAMPLES", "40"))
@@ -91,12 +88,8 @@ class Owner:
     told_no: bool = False
 
 
-class StoreMachine(RuleBasedStateMachine):
+class StoreMachine(ScriptMachine):
     """What hosts, clients and beat may do, in any order."""
-
-    store: Store
-    admin: redis.Redis
-    loop: asyncio.AbstractEventLoop
 
     def __init__(self) -> None:
         super().__init__()
@@ -113,12 +106,6 @@ class StoreMachine(RuleBasedStateMachine):
         getattr(self, data.draw(st.sampled_from(ACTS), label="act"))(data)
 
     # ---- helpers
-
-    def do(self, pending: Callable[[], Awaitable[Any]]) -> Any:
-        async def call() -> Any:
-            return await pending()
-
-        return self.loop.run_until_complete(call())
 
     def unchanged(self, pending: Callable[[], Awaitable[Any]], *, refused: bool) -> Any:
         before = dump(self.admin)

@@ -11,7 +11,7 @@ from support.waiting import until
 
 from agnt5.contracts.errors import ApprovalNotFoundError, JournalLimitError, RunEndedError, RunNotFoundError
 from agnt5.contracts.ids import shard_of
-from agnt5.store import asks, keys
+from agnt5.store import asks, browse, keys
 from agnt5.store.link import Link
 from agnt5.store.replies import More
 from agnt5.store.store import Batch, Store
@@ -390,7 +390,7 @@ async def test_after_retention_no_key_of_an_ask_is_left(admin, redis_url):
 
 
 async def test_the_inbox_is_read_oldest_first_over_all_shards_and_pages(store, admin, monkeypatch):
-    monkeypatch.setattr(asks, "PAGE", 3)
+    monkeypatch.setattr(browse, "LIST_PAGE", 3)
     for number in range(25):
         await runs.parked(store, f"r{number}", runs.asking())
         admin.zadd(keys.inbox(shard_of(f"r{number}", 16)), {f"r{number}|0.1": 1000 + number}, xx=True)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Awaitable, Callable
 from typing import Any
 
+import redis
 from hypothesis import HealthCheck, Phase, settings
-from hypothesis.stateful import run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 from support.server import Server
 
 from agnt5.store.link import Link
@@ -16,7 +18,23 @@ from agnt5.store.store import Store
 SHRINK = "AGNT5_TEST_SHRINK" in os.environ  # a failure is found in seconds and made small in minutes
 
 
-def run_machine(machine: Any, server: Server, *, examples: int) -> None:
+class ScriptMachine(RuleBasedStateMachine):
+    """A machine that acts on a real store."""
+
+    store: Store
+    admin: redis.Redis
+    loop: asyncio.AbstractEventLoop
+
+    def do(self, pending: Callable[[], Awaitable[Any]]) -> Any:
+        """Make a call on the machine's loop, and wait for it."""
+
+        async def call() -> Any:
+            return await pending()
+
+        return self.loop.run_until_complete(call())
+
+
+def run_machine(machine: type[ScriptMachine], server: Server, *, examples: int) -> None:
     """Give `machine` a store with one shard, its loop and a plain client, and run it."""
     loop = asyncio.new_event_loop()
     link = Link(server.url)

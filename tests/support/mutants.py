@@ -122,9 +122,9 @@ MUTANTS: dict[str, Mutant] = {
     "a cancelled call stays in line": Mutant(
         ENTITIES, "if place == 'line' then redis.call('LREM', P .. 'line:' .. e, 1, id) end\n"
     ),
-    "a heir is not told again": Mutant(CALLS, "then HEIR = heir(holder, n, n.epoch) end", "then HEIR = {} end"),
+    "a heir is not told again": Mutant(CALLS, "then HEIR = heir(id, r, r.epoch) end", "then HEIR = {} end"),
     "a heir is told to a stranger": Mutant(
-        CALLS, "if n and n.host == ME and string.match(n.epoch, ':(.*)$') == NONCE then", "if n then"
+        CALLS, "if TAKER ~= '' and r.host == TAKER and string.match(r.epoch, ':(.*)$') == NONCE then", "if true then"
     ),
     "a call goes to a host that did not offer itself": Mutant(CALLS, "ARGV[11] ~= '' and ARGV[10] or ''", "ARGV[10]"),
     "a call is made twice": Mutant(ENTITIES, "if old then\n  if digest", "if false then\n  if digest"),

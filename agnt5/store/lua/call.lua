@@ -8,15 +8,12 @@
 local id, handler, mode, digest, caller = ARGV[1], ARGV[2], ARGV[3], ARGV[7], ARGV[9]
 local key, e = P .. 'run:' .. id, entity_of(id)
 TAKER, NONCE = ARGV[11] ~= '' and ARGV[10] or '', ARGV[11]
-local old = load(id, WAITER)
+local old = load(id, CLAIM)
 if old then
   if digest ~= '' and (redis.call('HGET', key, 'digest') ~= digest or old.handler ~= handler) then
     return { 'DUPLICATE', old.handler }
   end
-  -- this very call, whose reply was lost, has made the caller's host the owner
-  if NONCE ~= '' and old.host == TAKER and string.match(old.epoch, ':(.*)$') == NONCE then
-    HEIR = heir(id, old, old.epoch)
-  end
+  tell_again(id, old)
   return { 'EXISTS', old.status, HEIR }
 end
 local r = bear(id, handler, 'entity', ARGV[4], ARGV[5], ARGV[6], digest, ARGV[8])
@@ -31,5 +28,5 @@ if mode == 'write' then
   redis.call('HSET', key, 'lock', 'held')
   redis.call('HSET', P .. 'lock:' .. e, 'run', id)
 end
-if TAKER ~= '' then bring_on(id, load(id, WAITER)) else list(id, r) end
+if TAKER ~= '' then bring_on(id, load(id, CLAIM)) else list(id, r) end
 return { 'CREATED', NOW_S, OUT, HEIR }

@@ -14,9 +14,8 @@ local holder, writes = unpack(redis.call('HMGET', lock, 'run', 'writes'))
 local refused = fence(id, r, epoch, op)
 if refused then
   if refused[1] ~= 'AGAIN' then return refused end
-  -- the lost reply had named the next call, which has held the lock since then under the nonce of this very write
-  local n = holder and holder ~= '' and load(holder, WAITER)
-  if n and n.host == ME and string.match(n.epoch, ':(.*)$') == NONCE then HEIR = heir(holder, n, n.epoch) end
+  local n = load(holder or '', CLAIM) -- the lost reply may have named the call that holds the lock since then
+  if n then tell_again(holder, n) end
   return { 'AGAIN', refused[2], HEIR }
 end
 if holder ~= id then return { 'STALE', 'without its lock' } end

@@ -14,6 +14,7 @@ from starlette.datastructures import FormData
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from agnt5.web.access import has_other_origin
 from agnt5.web.identity import Identity
 from agnt5.web.pages import filters
 from agnt5.web.pages.assets import FAVICON, asset
@@ -132,8 +133,7 @@ class Pages:
 
         `anonymous`: one of a page that was shown to nobody in particular.
         """
-        origin = request.headers.get("origin")
-        if origin is not None and origin.partition("://")[2] != request.headers.get("host", ""):
+        if has_other_origin(request):
             raise Problem(403, "cross-site", "Refused", "Another site made the browser send this form.")
         form = await request.form(max_fields=_MOST_FIELDS, max_files=0)
         self.sessions.check_form(request, form.get(FIELD), anonymous=anonymous)

@@ -1,8 +1,8 @@
 -- How a host becomes the owner of a run.
 
 -- What taking a run needs to know of it.
-local CLAIM = { 'status', 'host', 'epoch', 'gen', 'queue', 'priority', 'queued', 'attempt', 'started', 'claims', 'seen',
-  'failures', 'crashes', 'newtry' }
+local CLAIM = { 'status', 'host', 'epoch', 'gen', 'queue', 'priority', 'handler', 'queued', 'attempt', 'started', 'claims',
+  'seen', 'failures', 'crashes', 'newtry' }
 
 -- Make a host the owner; gives the epoch. lock: 'held', or nothing where the run's place does not change.
 local function take(id, r, host, nonce, kind, lock)

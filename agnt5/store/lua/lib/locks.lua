@@ -1,8 +1,6 @@
 -- Entities: state in `ent:`, one lock a key in `lock:`, held by a run (not by its host), so that it outlives hosts.
 -- Writes that find it held wait in `line:`, first come, first served, without a message or a slot.
 local PAGE, RECENT = 500, 20
-local WAITER = { 'status', 'host', 'epoch', 'gen', 'queue', 'priority', 'handler', 'attempt', 'started', 'claims', 'seen',
-  'failures', 'crashes', 'newtry' }
 local TAKER, NONCE = '', '' -- the host that takes the next call itself, and the nonce of its claim
 local HEIR = {}             -- what it is told: id handler, then as `claim` answers
 
@@ -14,6 +12,11 @@ local function heir(id, r, epoch)
   told[1] = r.handler
   table.insert(told, 1, id)
   return told
+end
+
+-- A call whose reply was lost is repeated: the host is told again what it owns since then, under the nonce of that call.
+local function tell_again(id, r)
+  if TAKER ~= '' and r.host == TAKER and string.match(r.epoch, ':(.*)$') == NONCE then HEIR = heir(id, r, r.epoch) end
 end
 
 -- Hand a call to the calling host, or queue it; with lock 'held' it has got it now.
@@ -31,7 +34,7 @@ local function pass_on(e)
   local lock = P .. 'lock:' .. e
   while true do
     local id = redis.call('LPOP', P .. 'line:' .. e)
-    local r = id and load(id, WAITER)
+    local r = id and load(id, CLAIM)
     if not id then
       redis.call('HSET', lock, 'run', '')
       if redis.call('EXISTS', P .. 'ent:' .. e) == 0 then redis.call('DEL', lock, P .. 'recent:' .. e) end
