@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from agnt5.client import ApprovalState, AsyncClient, Client
+    from agnt5.contracts.budgets import Budget
     from agnt5.contracts.errors import (
         Agnt5Error,
         ApprovalDecidedError,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
         HandlerNotFoundError,
         InvalidInputError,
         JournalLimitError,
+        LLMError,
         NonDeterminismError,
         NonRetryableError,
         PayloadTooLargeError,
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
         WorkflowIOError,
         WrongContextError,
     )
+    from agnt5.llm.responses import LLMResponse
     from agnt5.retry import BackoffPolicy, RetryPolicy
     from agnt5.sdk.context import Context
     from agnt5.sdk.decorators import function, workflow
@@ -56,6 +59,8 @@ __all__ = [
     "ApprovalState",
     "AsyncClient",
     "BackoffPolicy",
+    "Budget",
+    "BudgetExceededError",
     "Client",
     "ConfigurationError",
     "Context",
@@ -66,6 +71,9 @@ __all__ = [
     "HandlerNotFoundError",
     "InvalidInputError",
     "JournalLimitError",
+    "LLMError",
+    "LLMRequestError",
+    "LLMResponse",
     "NonDeterminismError",
     "NonRetryableError",
     "PayloadTooLargeError",
@@ -79,7 +87,10 @@ __all__ = [
     "SerializationError",
     "StepFailedError",
     "StoreUnavailableError",
+    "StreamLimitError",
+    "StructuredOutputError",
     "TaskFailedError",
+    "ToolLoopError",
     "WorkerLostError",
     "WorkflowIOError",
     "WrongContextError",
@@ -98,6 +109,8 @@ _HOME = {
     "AsyncClient": "agnt5.client",
     "Approval": "agnt5.sdk.human",
     "ApprovalState": "agnt5.client",
+    "Budget": "agnt5.contracts.budgets",
+    "LLMResponse": "agnt5.llm.responses",
     "RetryPolicy": "agnt5.retry",
     "BackoffPolicy": "agnt5.retry",
 }

@@ -206,10 +206,10 @@ class _Story:
             self._waits[name].remove(moment)
 
     def step_completed(self, event: ev.StepCompleted) -> None:
-        self._add(event, "step", f"step {event.name}", "ok", took_ms=getattr(event, "took_ms", None) or None)
+        self._add(event, "step", f"step {event.name}", "ok", took_ms=event.took_ms or None)
 
     def step_failed(self, event: ev.StepFailed) -> None:
-        took_ms = getattr(event, "took_ms", None) or None
+        took_ms = event.took_ms or None
         self._add(event, "step", f"step {event.name}", "failed", took_ms=took_ms, detail=brief(event.error))
 
     def signal_awaited(self, event: ev.SignalAwaited) -> None:

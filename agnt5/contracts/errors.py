@@ -183,6 +183,47 @@ class ApprovalDecidedError(Agnt5Error):
         self.decision = decision
 
 
+class LLMError(Agnt5Error):
+    """A language model gave no answer: rate limits, errors of its server, timeouts; after all retries and fallbacks.
+
+    `status` is the HTTP status (0: no answer at all), `model` the one that was asked last, `retry_after` the seconds
+    that the provider asks to wait, where it does: the next attempt of the run waits at least so long.
+    """
+
+    def __init__(self, message: str, *, model: str = "", status: int = 0, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.model = model
+        self.status = status
+        self.retry_after = retry_after
+
+
+class LLMRequestError(LLMError, NonRetryableError):
+    """The provider refuses the request as it is: no key, no such model, too long, against its policy."""
+
+
+class StructuredOutputError(NonRetryableError):
+    """The model's answer does not fit the schema, also after it was told what is wrong. `text` is what it wrote.
+
+    The answers are recorded, so that another attempt would find the same.
+    """
+
+    def __init__(self, message: str, *, text: str = "") -> None:
+        super().__init__(message)
+        self.text = text
+
+
+class ToolLoopError(NonRetryableError):
+    """A model went on asking for tools past `max_rounds`."""
+
+
+class BudgetExceededError(NonRetryableError):
+    """A call of a language model would exceed a budget. It was not made."""
+
+
+class StreamLimitError(NonRetryableError):
+    """A run yielded more chunks than a stream may have."""
+
+
 def error_data(error: BaseException, *, where: str = "") -> dict[str, Any]:
     """An exception as JSON data: `{type, message, traceback, where, details}`; never pickled."""
     if isinstance(error, RunFailedError):

@@ -1,7 +1,7 @@
 """What a function's earlier tries have recorded: a pure lookup by name, key or order of calls.
 
 A function runs live, with real I/O, so its calls are numbered per sort and not over all: steps by the occurrence
-of their name, children by key or else by their order among the keyless ones, calls of entities by the
+of their name and key, children by key or else by their order among the keyless ones, calls of entities by the
 occurrence of entity and method, timers and signals by the occurrence of their name (and target). Numbers of keyed
 children begin past `KEYED`, those of calls past `CALLS`.
 """
@@ -73,7 +73,7 @@ class Checkpoints:
     def __init__(self, run_id: str, events: Iterable[ev.Event] = (), *, generation: int = 0) -> None:
         self.run_id = run_id
         self._generation = generation
-        self._steps: dict[tuple[str, int], ev.StepCompleted | ev.StepFailed] = {}
+        self._steps: dict[tuple[str, str, int], ev.StepCompleted | ev.StepFailed] = {}
         self._children: dict[int, _Child] = {}
         self._keys: dict[str, int] = {}
         self._calls: dict[str, int] = {}
@@ -108,10 +108,10 @@ class Checkpoints:
 
     # ---- what the function asks
 
-    def step(self, name: str) -> tuple[int, ev.StepCompleted | ev.StepFailed | None]:
-        """The number of this call among those of `name` in this attempt, and what is recorded for it."""
-        seq = self._count("step", name)
-        return seq, self._steps.get((name, seq))
+    def step(self, name: str, key: str = "") -> tuple[int, ev.StepCompleted | ev.StepFailed | None]:
+        """The number of this call among those of `name` and `key` in this attempt, and what is recorded for it."""
+        seq = self._count("step", name, key)
+        return seq, self._steps.get((name, key, seq))
 
     def child(self, handler: str, key: str | None = None) -> ChildSlot:
         """The child for this call; a key asked again is the same child.
@@ -198,7 +198,7 @@ class Checkpoints:
                 child.slot = ChildSlot(child.slot.seq, f"{first}!{child.redo}", child.slot.handler)
 
     def _step_ended(self, event: ev.StepCompleted | ev.StepFailed) -> None:
-        place = (event.name, event.seq)
+        place = (event.name, event.key, event.seq)
         # the first value stands: a recorded one never changes
         if not isinstance(self._steps.get(place), ev.StepCompleted):
             self._steps[place] = event

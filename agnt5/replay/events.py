@@ -228,11 +228,16 @@ class ApprovalDecided(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepCompleted(Event):
-    """A step ran and this is its value. Records command and completion in one entry."""
+    """A step ran and this is its value. Records command and completion in one entry.
+
+    `key` tells a function's steps of one name apart where their order may change; `took_ms` is how long it ran.
+    """
 
     seq: int
     name: str
     result: Any = None
+    key: str = ""
+    took_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,6 +247,8 @@ class StepFailed(Event):
     seq: int
     name: str
     error: dict[str, Any]
+    key: str = ""
+    took_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -191,8 +191,11 @@ class Machine:
         command = CancelTask(seq=ref.cancelled_by, target=ref.seq, id=ref.id)
         self._opened.add(command, None, is_new=recorded is None)
 
-    def step(self, name: str, fn: Callable[[], Any]) -> CommandFuture:
-        """Have `fn` run by the host; its value or its `StepFailedError` is recorded once and for all."""
+    def step(self, name: str, fn: Callable[[], Any], key: str = "") -> CommandFuture:  # noqa: ARG002
+        """Have `fn` run by the host; its value or its `StepFailedError` is recorded once and for all.
+
+        `key` is for functions: here the order of commands says which step is meant.
+        """
         self._check_usable()
         recorded = self._take(("step", name, ""))
         seq = self._ledger.seq

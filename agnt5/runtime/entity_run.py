@@ -13,7 +13,7 @@ from agnt5.runtime.calls import answer_body, tell_caller
 from agnt5.runtime.children import CALL_OPTION
 from agnt5.runtime.function_run import LiveFunction
 from agnt5.runtime.snapshots import Snapshot
-from agnt5.sdk.context import EntityContext, FunctionContext
+from agnt5.sdk.contexts import EntityContext, FunctionContext
 from agnt5.sdk.port import RunInfo
 from agnt5.sdk.state import StateBuffer
 from agnt5.store.replies import Applied
@@ -51,7 +51,7 @@ class LiveEntity(LiveFunction):
         return replace(super().info(started), object_id=key, method_name=self.handler.name)
 
     def context(self) -> FunctionContext:
-        return EntityContext(self.info(self.started), self)
+        return EntityContext(self.info(self.started), self, self.host.effects)
 
     def holds(self, started: RunStarted) -> list[str]:
         return [*started.holds, self.entity] if self._writes else started.holds

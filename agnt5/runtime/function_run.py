@@ -52,7 +52,7 @@ from agnt5.runtime.children import new_child
 from agnt5.runtime.encoding import encode_checked
 from agnt5.runtime.exits import contained
 from agnt5.runtime.live import LiveRun
-from agnt5.sdk.context import FunctionContext
+from agnt5.sdk.contexts import FunctionContext
 from agnt5.sdk.port import TaskRef
 from agnt5.store.store import Batch
 
@@ -138,7 +138,7 @@ class LiveFunction(LiveRun):
 
     def context(self) -> FunctionContext:
         """What the handler gets as its first argument."""
-        return FunctionContext(self.info(self.started), self)
+        return FunctionContext(self.info(self.started), self, self.host.effects)
 
     async def _failed(self, error: BaseException) -> None:
         policy = self._policy()
@@ -231,9 +231,9 @@ class LiveFunction(LiveRun):
         """The store's time, nearly."""
         return self.host.clock_ms()
 
-    def step(self, name: str, fn: Callable[[], Any]) -> asyncio.Future[Any]:
+    def step(self, name: str, fn: Callable[[], Any], key: str = "") -> asyncio.Future[Any]:
         """Run a step, or give what an earlier attempt recorded."""
-        seq, recorded = self._checkpoints.step(name)
+        seq, recorded = self._checkpoints.step(name, key)
         if recorded is not None:
             done: asyncio.Future[Any] = self.host.loop.create_future()
             if isinstance(recorded, StepCompleted):
@@ -241,16 +241,19 @@ class LiveFunction(LiveRun):
             else:
                 done.set_exception(from_data(recorded.error, StepFailedError))
             return done
-        return self.host.loop.create_task(self._step(seq, name, fn))
+        return self.host.loop.create_task(self._step(seq, name, key, fn))
 
-    async def _step(self, seq: int, name: str, fn: Callable[[], Any]) -> Any:
+    async def _step(self, seq: int, name: str, key: str, fn: Callable[[], Any]) -> Any:
+        begun_s = self.host.loop.time()
         try:
             value = await self.host.call(fn)
         except Exception as error:
-            body = journal.encode(StepFailed(seq=seq, name=name, error=error_data(error, where=f"step {name!r}")))
-            self.append(Batch(bodies=[body]))
+            data, took_ms = error_data(error, where=f"step {name!r}"), self.host.since_ms(begun_s)
+            self.append(
+                Batch(bodies=[journal.encode(StepFailed(seq=seq, name=name, key=key, error=data, took_ms=took_ms))])
+            )
             raise
-        event = StepCompleted(seq=seq, name=name, result=value)
+        event = StepCompleted(seq=seq, name=name, key=key, result=value, took_ms=self.host.since_ms(begun_s))
         body = encode_checked(event, value, f"result of step {name!r}", self.host.settings.payload_limit)
         await self.write(Batch(bodies=[body]))
         return codec.loads(body).get("result")

@@ -29,6 +29,7 @@ from agnt5.replay import journal
 from agnt5.replay.events import SignalReceived
 from agnt5.runtime.calls import Calls
 from agnt5.runtime.dispatch import Dispatcher
+from agnt5.runtime.effects import HostEffects
 from agnt5.runtime.entity_run import LiveEntity
 from agnt5.runtime.exits import contained
 from agnt5.runtime.function_run import LiveFunction
@@ -86,6 +87,7 @@ class Host:
         self.clock_offset_ms = 0
         self.draining = False
         self.calls = Calls(self)
+        self.effects = HostEffects(self)
         self._claiming: set[str] = set()
         self._idle: OrderedDict[str, LiveRun] = OrderedDict()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -259,6 +261,10 @@ class Host:
         for mail in applied.mail:
             if live := self.live.get(mail.run_id):
                 live.mail(mail.generation, mail.length, mail.entry)
+
+    def since_ms(self, begun_s: float) -> int:
+        """Whole milliseconds since a time of the loop's clock."""
+        return round((self.loop.time() - begun_s) * 1000)
 
     def clock_ms(self) -> int:
         """The store's time, as well as this machine's clock and the last heartbeat tell."""

@@ -52,7 +52,7 @@ from agnt5.runtime.children import new_child
 from agnt5.runtime.encoding import encode_checked
 from agnt5.runtime.exits import contained
 from agnt5.runtime.live import LiveRun
-from agnt5.sdk.context import WorkflowContext
+from agnt5.sdk.contexts import WorkflowContext
 from agnt5.store.replies import Applied, More
 from agnt5.store.store import Batch
 
@@ -78,7 +78,7 @@ class LiveWorkflow(LiveRun):
         self._activate(events, replay=True)
 
     async def _program(self, machine: Machine, started: RunStarted) -> Any:
-        ctx = WorkflowContext(self.info(started), machine)
+        ctx = WorkflowContext(self.info(started), machine, self.host.effects)
         kwargs = self.arguments(started)
         with contained():
             return await self.handler.fn(ctx, **kwargs)
@@ -169,12 +169,14 @@ class LiveWorkflow(LiveRun):
 
     async def _step(self, command: RunStep) -> None:
         seq, name, what = command.seq, command.name, f"step {command.name!r} (run {self.run_id})"
+        begun_s = self.host.loop.time()
         try:
             value = await self.host.call(command.fn)
-            event = StepCompleted(seq=seq, name=name, result=value)
+            event = StepCompleted(seq=seq, name=name, result=value, took_ms=self.host.since_ms(begun_s))
             body = encode_checked(event, value, f"result of {what}", self.host.settings.payload_limit)
         except Exception as error:  # noqa: BLE001 - recorded, and raised where the workflow awaits it
-            body = journal.encode(StepFailed(seq=seq, name=name, error=error_data(error, where=what)))
+            took_ms = self.host.since_ms(begun_s)
+            body = journal.encode(StepFailed(seq=seq, name=name, error=error_data(error, where=what), took_ms=took_ms))
         self._steps.pop(seq, None)
         await self.write(Batch(bodies=[body]), heard=True)
 

@@ -1,8 +1,7 @@
-"""`Context`: what every handler gets as its first argument, and its two kinds."""
+"""`Context`: what every handler gets as its first argument. `contexts.py` has its kinds."""
 
 from __future__ import annotations
 
-import asyncio
 import random
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -10,28 +9,25 @@ from datetime import datetime, timedelta
 from typing import Any, NoReturn, overload
 
 from agnt5.contracts.clock import at_ms
-from agnt5.contracts.errors import WrongContextError
 from agnt5.contracts.ids import split_address
-from agnt5.registry import Handler, default_registry
+from agnt5.registry import Handler
 from agnt5.retry import RetryPolicy
 from agnt5.sdk import coordination, orchestration
-from agnt5.sdk.coordination import Signals, WorkflowSignals
+from agnt5.sdk.coordination import Signals
 from agnt5.sdk.entities import EntityType
 from agnt5.sdk.entity_calls import EntityProxy
 from agnt5.sdk.handles import SpawnHandle, TaskHandle
-from agnt5.sdk.human import Human, WorkflowHuman
+from agnt5.sdk.human import Human
+from agnt5.sdk.llm import LLM
 from agnt5.sdk.observability import RunLog
 from agnt5.sdk.orchestration import (
     Call,
     StepResult,
-    call_by_name,
     call_of,
-    call_options,
-    call_with_input,
-    continuation,
 )
-from agnt5.sdk.port import CommandPort, EntityPort, FunctionPort, RunInfo, TaskRef, WorkflowPort
+from agnt5.sdk.port import CommandPort, RunInfo, TaskRef
 from agnt5.sdk.properties import Headers, step_id
+from agnt5.sdk.tools import Tools
 from agnt5.sdk.wrong import only_entities, only_workflows
 
 
@@ -42,13 +38,16 @@ class Context:
     `WrongContextError` that says what to use instead.
     """
 
-    def __init__(self, info: RunInfo, port: CommandPort, signals: Signals | None = None) -> None:
+    def __init__(self, info: RunInfo, port: CommandPort, host: HostPort, signals: Signals | None = None) -> None:
         self._info = info
         self._port = port
+        self._host = host
         self._signals = Signals(port) if signals is None else signals
         self._headers = Headers(info.headers)
         self._log: RunLog | None = None
         self._human = Human(info)
+        self._llm: LLM | None = None
+        self._tools: Tools | None = None
 
     # ---- orchestration
 
@@ -219,6 +218,25 @@ class Context:
         """`await ctx.human.approval(name, ...)` asks people for a decision and waits for it. Workflows only."""
         return self._human
 
+    # ---- language models
+
+    @property
+    def llm(self) -> LLM:
+        """Language models: `await ctx.llm.generate(prompt, model)`, `ctx.llm.stream(...)`, `ctx.llm.run_tools(...)`.
+
+        Answers are recorded: neither a retry, a crash nor a replay asks again for one.
+        """
+        if self._llm is None:
+            self._llm = LLM(self._info, self._port, self._host)
+        return self._llm
+
+    @property
+    def tools(self) -> Tools:
+        """What models may call: `ctx.tools.register(name, handler)`, `await ctx.tools.handler(name)(**arguments)`."""
+        if self._tools is None:
+            self._tools = Tools()
+        return self._tools
+
     # ---- time and chance
 
     def now(self) -> datetime:
@@ -307,104 +325,3 @@ class Context:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._info.handler} {self._info.run_id}>"
-
-
-class FunctionContext(Context):
-    """The context of a function. Made by the executor: `FunctionContext(info, port)`."""
-
-    def __init__(self, info: RunInfo, port: FunctionPort) -> None:
-        super().__init__(info, port)
-        self._waits_for = port.waits_for
-
-    def _commands(self, called: str) -> CommandPort:
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            raise WrongContextError(
-                f"ctx.{called}: {self._info.handler!r} is a plain `def`, which runs in a thread; "
-                "make it `async def` to use what is awaited"
-            ) from None
-        return self._port
-
-
-class EntityContext(FunctionContext):
-    """The context of an entity's method. Made by the executor: `EntityContext(info, port)`."""
-
-    def __init__(self, info: RunInfo, port: EntityPort) -> None:
-        super().__init__(info, port)
-        self._state = port.state
-
-    async def get(self, key: str, default: Any = None) -> Any:
-        return self._state.get(key, default)
-
-    def set(self, key: str, value: Any) -> None:
-        self._state.set(key, value)
-
-    def delete(self, key: str) -> None:
-        self._state.delete(key)
-
-    def clear(self) -> None:
-        self._state.clear()
-
-    async def keys(self) -> list[str]:
-        return self._state.keys()
-
-    @property
-    def state(self) -> Any:
-        return self._state.state
-
-
-class WorkflowContext(Context):
-    """The context of a workflow. Made by the executor: `WorkflowContext(info, machine)`.
-
-    Arguments of children are checked by name when the call is made, and by type in the child: a changed
-    annotation must not turn the replay of an open run into another path.
-    """
-
-    _checks_types = False
-
-    def __init__(self, info: RunInfo, port: WorkflowPort) -> None:
-        super().__init__(info, port, WorkflowSignals(port))
-        self._workflow_port = port
-        self._human = WorkflowHuman(info, port)
-
-    def task(
-        self,
-        service_name: Any,
-        handler_name: Any = ...,
-        input: Any = ...,  # noqa: A002
-        *args: Any,
-        default: Any = ...,
-        key: str | None = None,
-        timeout: timedelta | float | None = None,
-        retries: RetryPolicy | int | None = None,
-        priority: int | None = None,
-        **kwargs: Any,
-    ) -> TaskHandle:
-        if isinstance(service_name, str):
-            call = call_by_name(service_name, handler_name, input, args, kwargs)
-        elif handler_name is ... and input is not ...:
-            call = call_with_input(service_name, input, kwargs)
-        else:
-            given = tuple(one for one in (handler_name, input) if one is not ...)
-            call = call_of(service_name, given + args, kwargs, check=False)
-        options = call_options(timeout=timeout, retries=retries, priority=priority)
-        ref = self._port.start_task(call.handler, call.data(), key=key, options=options)
-        return TaskHandle(self._port, ref, coerce=call.coerce, default=default)
-
-    def _call_entity(self, call: Call, entity: str) -> TaskHandle:
-        ref = self._port.call_entity(call.handler, entity, call.data())
-        return TaskHandle(self._port, ref, coerce=call.coerce)
-
-    def continue_as_new(self, *args: Any, **kwargs: Any) -> NoReturn:
-        handler = default_registry().get(self._info.handler)
-        self._workflow_port.continue_as_new(continuation(handler, args, kwargs))
-
-    def patched(self, change: str, /) -> bool:
-        return self._workflow_port.patched(change)
-
-    def random(self) -> random.Random:
-        return self._workflow_port.random()
-
-    def uuid(self) -> uuid.UUID:
-        return self._workflow_port.uuid()

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol
 from uuid import UUID
 
 from agnt5.contracts.approvals import ApprovalTerms
+from agnt5.contracts.budgets import Budget, Spent
 from agnt5.sdk.state import StateBuffer
 
 
@@ -86,8 +87,11 @@ class CommandPort(Protocol):
         The future fails with `RunFailedError`; with `EntityDeadlockError` when the chain of calls holds that entity.
         """
 
-    def step(self, name: str, fn: Callable[[], Any]) -> asyncio.Future[Any]:
-        """Run `fn` once for good; a coroutine that it returns is awaited. Cancelling the future stops it."""
+    def step(self, name: str, fn: Callable[[], Any], key: str = "") -> asyncio.Future[Any]:
+        """Run `fn` once for good; a coroutine that it returns is awaited. Cancelling the future stops it.
+
+        `key` tells steps of one name apart where their order may change between attempts (functions).
+        """
 
     def start_timer(self, due_ms: int, name: str = "") -> asyncio.Future[Any]:
         """A future that is done at `due_ms`. Cancelling it takes the timer back."""
@@ -134,6 +138,19 @@ class WorkflowPort(CommandPort, Protocol):
 
     def uuid(self) -> UUID:
         """A UUID that replays the same."""
+
+
+class HostPort(Protocol):
+    """What the worker process does for a handler beside its journal: only inside a step, on the host's loop."""
+
+    async def reserve(self, budgets: Sequence[Budget], operation: str, estimate: Spent) -> None:
+        """Take an estimate from budgets before it is spent, once per `operation`; all of them or none.
+
+        Raises `BudgetExceededError`.
+        """
+
+    async def settle(self, budgets: Sequence[Budget], operation: str, spent: Spent) -> None:
+        """Put what was really spent in the place of the estimate of `operation`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ from agnt5.replay import events as ev
 from agnt5.replay.journal import event_of
 from agnt5.replay.machine import Machine
 from agnt5.replay.outcomes import Completed
-from agnt5.sdk.context import EntityContext, FunctionContext, WorkflowContext
+from agnt5.sdk.contexts import EntityContext, FunctionContext, WorkflowContext
 from agnt5.sdk.port import RunInfo
 from agnt5.sdk.state import StateBuffer
 
@@ -36,6 +36,16 @@ RECORD = {
 }
 
 
+class NoHost:
+    """A host that nothing is asked of in these tests: it has no budgets to look after."""
+
+    async def reserve(self, budgets, operation, estimate):
+        assert not budgets
+
+    async def settle(self, budgets, operation, spent):
+        assert not budgets
+
+
 class Flow:
     """A workflow on a machine, with its journal; at the end the journal is replayed and has to agree."""
 
@@ -49,7 +59,7 @@ class Flow:
         self.feed(ev.RunStarted(at=T0, handler=self.info.handler, kind="workflow"))
 
     async def program(self, machine: Machine, started: ev.RunStarted) -> Any:
-        return await self.fn(WorkflowContext(self.info, machine))
+        return await self.fn(WorkflowContext(self.info, machine, NoHost()))
 
     def feed(self, *events: ev.Event) -> list[cmd.Command]:
         self.journal += events
@@ -97,7 +107,7 @@ class Recorder:
     def cancel_task(self, ref):
         self.asked.append(("cancel", ref.seq))
 
-    def step(self, name, fn):
+    def step(self, name, fn, key=""):
         self.asked.append(("step", name, inspect.iscoroutinefunction(fn)))
 
         async def run():
@@ -149,7 +159,7 @@ def shop_handlers() -> Iterator[dict[str, Any]]:
 def function_ctx(**info: Any) -> tuple[FunctionContext, Recorder]:
     port = Recorder()
     info = {"run_id": "r~3", "handler": "shop.price", "kind": "function"} | info
-    return FunctionContext(RunInfo(**info), port), port
+    return FunctionContext(RunInfo(**info), port, NoHost()), port
 
 
 def buffer(committed: dict[str, Any] | None = None, **options: Any) -> StateBuffer:
@@ -162,10 +172,10 @@ def buffer(committed: dict[str, Any] | None = None, **options: Any) -> StateBuff
 def entity_ctx(committed: dict[str, Any] | None = None, **options: Any) -> tuple[EntityContext, Recorder]:
     port = Recorder(state=buffer(committed, **options))
     info = RunInfo(run_id="Counter/c-1~@7", handler="Counter.add", kind="entity", object_id="c-1", method_name="add")
-    return EntityContext(info, port), port
+    return EntityContext(info, port, NoHost()), port
 
 
 def workflow_ctx() -> tuple[WorkflowContext, Recorder]:
     """A workflow's context on the recording port."""
     port = Recorder()
-    return WorkflowContext(RunInfo(run_id="order-17", handler="shop.flow", kind="workflow"), port), port
+    return WorkflowContext(RunInfo(run_id="order-17", handler="shop.flow", kind="workflow"), port, NoHost()), port

@@ -1,0 +1,68 @@
+"""What a language model answers, in the form that is recorded and that handlers and clients get."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Usage(_Frozen):
+    """Tokens of one answer, or of several together. `cached_tokens` are part of `prompt_tokens`, `reasoning_tokens`
+    of `completion_tokens`.
+    """
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        """All tokens."""
+        return self.prompt_tokens + self.completion_tokens
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(**{name: getattr(self, name) + getattr(other, name) for name in Usage.model_fields})
+
+
+class ToolCall(_Frozen):
+    """A tool that the model wants to have called.
+
+    `arguments` fit the tool's schema, unless `error` says why they do not, or that there is no such tool; `raw` is
+    what the model wrote then.
+    """
+
+    id: str
+    name: str
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    error: str = ""
+    raw: str = ""
+
+
+class LLMResponse(_Frozen):
+    """An answer.
+
+    `object` is the answer as data where a schema was given: an instance of the pydantic model if it was one. `cost`
+    is in US dollars, None where LiteLLM knows no price. `model` is the one that answered, `finish_reason` one of
+    "stop", "length", "tool_calls", "content_filter".
+    """
+
+    text: str = ""
+    object: Any = None
+    tool_calls: list[ToolCall] = Field(default_factory=list)
+    usage: Usage = Field(default_factory=Usage)
+    cost: float | None = None
+    model: str = ""
+    finish_reason: str = "stop"
+
+
+class LLMChunk(_Frozen):
+    """A part of an answer as it comes. `text` may be empty. The last one has `response`, the whole answer."""
+
+    text: str = ""
+    response: LLMResponse | None = None
