@@ -6,7 +6,7 @@ import random
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import datetime, timedelta
-from typing import Any, NoReturn, overload
+from typing import TYPE_CHECKING, Any, NoReturn, overload
 
 from agnt5.contracts.clock import at_ms
 from agnt5.contracts.ids import split_address
@@ -18,17 +18,19 @@ from agnt5.sdk.entities import EntityType
 from agnt5.sdk.entity_calls import EntityProxy
 from agnt5.sdk.handles import SpawnHandle, TaskHandle
 from agnt5.sdk.human import Human
-from agnt5.sdk.llm import LLM
 from agnt5.sdk.observability import RunLog
 from agnt5.sdk.orchestration import (
     Call,
     StepResult,
     call_of,
 )
-from agnt5.sdk.port import CommandPort, RunInfo, TaskRef
+from agnt5.sdk.port import CommandPort, HostPort, RunInfo, TaskRef
 from agnt5.sdk.properties import Headers, step_id
-from agnt5.sdk.tools import Tools
 from agnt5.sdk.wrong import only_entities, only_workflows
+
+if TYPE_CHECKING:
+    from agnt5.sdk.llm import LLM
+    from agnt5.sdk.tools import Tools
 
 
 class Context:
@@ -227,6 +229,8 @@ class Context:
         Answers are recorded: neither a retry, a crash nor a replay asks again for one.
         """
         if self._llm is None:
+            from agnt5.sdk.llm import LLM  # noqa: PLC0415 - only handlers that ask a model pay for it
+
             self._llm = LLM(self._info, self._port, self._host)
         return self._llm
 
@@ -234,6 +238,8 @@ class Context:
     def tools(self) -> Tools:
         """What models may call: `ctx.tools.register(name, handler)`, `await ctx.tools.handler(name)(**arguments)`."""
         if self._tools is None:
+            from agnt5.sdk.tools import Tools  # noqa: PLC0415 - as above
+
             self._tools = Tools()
         return self._tools
 
