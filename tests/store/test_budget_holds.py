@@ -1,4 +1,4 @@
-"""The host's part of budgets: all of several or none, also where its caller is gone; refusals say what is in the way."""
+"""The host's part of budgets: several give or none does, also where the caller is gone; refusals say why."""
 
 from __future__ import annotations
 
