@@ -51,7 +51,7 @@ async def ask_and_die(ctx: Context) -> str:
     return await spend(ctx, "fatal", die_once=True)
 
 
-@Memory.write
+@Memory.write(retries=RetryPolicy(max_attempts=1))
 async def remember(ctx: Context, text: str) -> int:
     """An entity that asks a model, and has a child ask another."""
     await spend(ctx, f"remember-{text}")

@@ -21,7 +21,8 @@ HERE = Path(__file__).parent
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    with Cluster(["budget_kit"], paths=[HERE]) as cluster:
+    quick = {"AGNT5_LIVENESS_TIMEOUT": "1s", "AGNT5_HEARTBEAT": "200ms"}
+    with Cluster(["budget_kit"], paths=[HERE], **quick) as cluster:
         yield cluster.start(cluster.worker("w1"), cluster.worker("w2"), cluster.beat())
 
 
@@ -47,6 +48,18 @@ def test_what_exceeds_the_budget_is_not_called_and_fails_the_run(cluster):
         run.result(timeout=20)
     assert calls(cluster, "less") == ["own", "ask-0", "remember-a"]
     assert cluster.client.budget(run="less").requests == 3
+
+
+def test_a_run_goes_on_where_its_budget_ended_once_that_is_reset(cluster):
+    client = cluster.client
+    run = client.start("budget_kit.ask", {"times": 2}, id="again", budget=Budget(requests=1))
+    with pytest.raises(TaskFailedError, match="BudgetExceededError"):
+        run.result(timeout=20)
+    assert client.reset_budget(run="again")
+    run.retry()
+    assert run.result(timeout=20) == 2
+    assert calls(cluster, "again") == ["ask-0", "ask-1"]
+    assert client.budget(run="again").requests == 1
 
 
 def test_a_call_of_an_entity_from_outside_is_a_tree_of_its_own(cluster):
