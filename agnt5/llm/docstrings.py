@@ -70,13 +70,14 @@ def _google(lines: list[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for at, line in enumerate(lines):
         if _GOOGLE.match(line.strip()):
-            found |= _items(list(_block(lines, at + 1, _indent(line))))
+            # the text's own first line has no indent to go by
+            found |= _items(list(_block(lines, at + 1, _indent(line) if at else -1)))
     return found
 
 
 def _items(block: list[str]) -> dict[str, str]:
     """Items of one indent, each with the further indented lines below it."""
-    depth = min((_indent(line) for line in block if line.strip()), default=0)
+    depth = next((_indent(line) for line in block if line.strip()), 0)
     found: dict[str, str] = {}
     name = ""
     for line in block:
@@ -86,6 +87,8 @@ def _items(block: list[str]) -> dict[str, str]:
             name = match[1] if match else ""
             if match:
                 found[name] = (match[2] or "").strip()
+        elif text and _indent(line) < depth:
+            name = ""
         elif text and name:
             found[name] = f"{found[name]} {text}".strip()
     return found

@@ -169,7 +169,10 @@ def _converted(tool: Tool, arguments: dict[str, Any]) -> dict[str, Any]:
 
 def _recorded(tool: Tool, arguments: dict[str, Any], what: str) -> Callable[[], Any]:
     """The step of a plain function: async on the loop, others in a thread."""
-    make = lambda: tool.handler(**_converted(tool, arguments))  # noqa: E731
+
+    def make() -> Any:
+        return tool.handler(**_converted(tool, arguments))
+
     if is_async(tool.handler):
         return _deferred(make, what)
 
