@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from agnt5.agents import handlers
@@ -45,6 +46,8 @@ class Agent:
     output: dict[str, Any] | type[BaseModel] | None
     max_rounds: int
     approve: tuple[str, ...]
+    approval_timeout: timedelta | float | None
+    required_roles: tuple[str, ...] | None
     budget: tuple[Budget, ...]
     description: str
     params: dict[str, Any]
@@ -61,6 +64,8 @@ class Agent:
         output: dict[str, Any] | type[BaseModel] | None = None,
         max_rounds: int = 10,
         approve: Sequence[str] = (),
+        approval_timeout: timedelta | float | None = None,
+        required_roles: Sequence[str] | None = None,
         budget: Budget | Sequence[Budget] = (),
         description: str = "",
         **params: Any,
@@ -71,7 +76,8 @@ class Agent:
         agents, which are asked as `agent.as_tool()`. `handoffs` are agents (or functions that give one, where two hand
         over to each other) to which the model may hand the conversation over. `output`, a JSON Schema or pydantic model
         class, is what the last answer has to fit. A model is asked at most `max_rounds` times for one message.
-        `approve` names tools that people have to agree to first. `description` tells other agents what this one is for.
+        `approve` names tools that people have to approve first; `approval_timeout` and `required_roles` are those of
+        `ctx.llm.run_tools`. `description` tells other agents what this one is for.
         Whatever else is given goes to `ctx.llm.generate`: temperature, timeout, retries...
 
         Raises `ConfigurationError` that names the agent and what is wrong.
@@ -85,7 +91,9 @@ class Agent:
             "memory": memory_of(memory),
             "output": output,
             "max_rounds": max_rounds,
-            "approve": tuple(approve),
+            "approve": _texts(approve),
+            "approval_timeout": approval_timeout,
+            "required_roles": None if required_roles is None else _texts(required_roles),
             "budget": tuple(budget) if isinstance(budget, Sequence) else (budget,),
             "description": description,
             "params": params,
@@ -130,7 +138,7 @@ class Agent:
         turn = await Turn.begin(ctx, self, message, conversation, context)
         while not turn.answered:
             response = None
-            async for chunk in turn.ask_stream():
+            async for chunk in await turn.ask_stream():
                 if chunk.text:
                     yield {"type": "text", "text": chunk.text}
                 response = chunk.response or response
@@ -173,6 +181,11 @@ class Agent:
 def _caller() -> str:
     """The module that calls a method of an agent: handlers belong to the module that makes them."""
     return str(sys._getframe(2).f_globals.get("__name__", "__main__"))  # noqa: SLF001 - as namedtuple does
+
+
+def _texts(values: Any) -> tuple[str, ...]:
+    """A list of names; one text is one name, not its characters."""
+    return (values,) if isinstance(values, str) else tuple(values)
 
 
 def _check_name(name: Any) -> str:

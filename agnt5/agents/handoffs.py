@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from agnt5.agents.agent import Agent
@@ -39,9 +40,13 @@ def colleagues(agent: Agent) -> dict[str, Agent]:
 
 
 def transfer_tools(agent: Agent) -> list[Tool]:
-    """What a model is offered to hand over with. Who calls one is answered by the turn: there is nothing to run."""
+    """What a model is offered to hand over with. The turn does it: what is recorded is only that it was asked for."""
     return [
-        Tool(name=name, description=f"Hand the conversation over to {one.name}{_known_for(one)}.")
+        Tool(
+            name=name,
+            description=f"Hand the conversation over to {one.name}{_known_for(one)}.",
+            handler=partial(_handed_over, one.name),
+        )
         for name, one in colleagues(agent).items()
     ]
 
@@ -55,6 +60,10 @@ def reachable(agent: Agent, name: str) -> Agent | None:
         if seen.setdefault(one.name, one) is one:
             waiting += [other for other in colleagues(one).values() if other.name not in seen]
     return seen.get(name)
+
+
+async def _handed_over(name: str) -> str:
+    return f"{name} goes on with the conversation."
 
 
 def _known_for(agent: Agent) -> str:

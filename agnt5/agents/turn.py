@@ -14,7 +14,7 @@ from agnt5.agents.memory import Memory, check_conversation
 from agnt5.agents.results import AgentResult
 from agnt5.contracts.errors import InvalidInputError, ToolLoopError
 from agnt5.llm.responses import LLMResponse, ToolCall, Usage
-from agnt5.sdk.tool_loop import Message, Terms, ToolLoop, approved, masked, offered, said
+from agnt5.sdk.tool_loop import Message, ToolLoop, masked, offered_tools, result_of, said, terms_of
 
 if TYPE_CHECKING:
     from agnt5.sdk.context import Context
@@ -90,12 +90,15 @@ class Turn:
         """The tools and options of the agent whose turn it is, with its instructions of this turn."""
         agent = self._agent
         if agent.name not in self._loops:
-            tools = offered(self._ctx, [*agent.tools, *handoffs.transfer_tools(agent)])
+            where = f"agent {agent.name!r}"
+            tools = offered_tools(self._ctx, [*agent.tools, *handoffs.transfer_tools(agent)], where)
+            terms = terms_of(
+                self._ctx, tools, agent.approve, agent.approval_timeout, agent.required_roles, where=where
+            )  # fmt: skip
             ask = {**agent.params, "schema": agent.output, "budget": agent.budget}
-            ask |= {"system": await self._instructions(agent)}
             self._loops[agent.name] = ToolLoop(
-                ctx=self._ctx, tools=tools, model=agent.model, max_rounds=self._first.max_rounds,
-                terms=Terms(names=approved(self._ctx, tools, agent.approve)), key=None, ask=ask,
+                ctx=self._ctx, tools=tools, model=agent.model, max_rounds=self._first.max_rounds, terms=terms, key=None,
+                ask=ask | {"system": await self._instructions(agent)},
             )  # fmt: skip
         return self._loops[agent.name]
 
@@ -142,7 +145,7 @@ class Turn:
         """Remember the results; where one is a hand-over, another agent goes on."""
         others, events, heir = handoffs.colleagues(self._agent), [], None
         for call, outcome in zip(calls, outcomes, strict=True):
-            self._said.append(result_message(call, outcome))
+            self._said.append(result_of(call, outcome))
             if call.name not in others:
                 result = outcome.get("result", outcome)
                 events.append({"type": "tool_result", "id": call.id, "name": call.name, "result": result})
@@ -184,7 +187,9 @@ def _messages(message: Any, agent: str) -> list[Message]:
     if not isinstance(message, list | tuple):
         return [{"role": "user", "content": message}]
     if not message or not all(isinstance(one, dict) for one in message):
-        raise InvalidInputError(f"agent {agent!r}: message: expected text or messages in OpenAI's form, found {message!r}")
+        raise InvalidInputError(
+            f"agent {agent!r}: message: expected text or messages in OpenAI's form, found {message!r}"
+        )
     return list(message)
 
 

@@ -183,5 +183,3 @@ def _json(value: Any) -> str:
     from pydantic_core import to_jsonable_python  # noqa: PLC0415 - as above
 
     return json.dumps(to_jsonable_python(value, fallback=str), ensure_ascii=False)
-
-
