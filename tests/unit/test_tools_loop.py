@@ -261,7 +261,10 @@ async def test_a_result_without_a_json_form_ends_the_loop_and_says_where(provide
         ("x" * RESULT_LIMIT, "x" * RESULT_LIMIT),
         ("ä" * RESULT_LIMIT, "ä" * RESULT_LIMIT),
         ("x" * (RESULT_LIMIT + 1), "x" * RESULT_LIMIT + "\n[cut: these are the first 100,000 of 100,001 characters]"),
-        (["x" * RESULT_LIMIT], '["' + "x" * (RESULT_LIMIT - 2) + "\n[cut: these are the first 100,000 of 100,004 characters]"),
+        (
+            ["x" * RESULT_LIMIT],
+            '["' + "x" * (RESULT_LIMIT - 2) + "\n[cut: these are the first 100,000 of 100,004 characters]",
+        ),
     ],
 )  # fmt: skip
 def test_results_are_text_and_long_ones_are_cut(provider, value, told):
@@ -446,7 +449,7 @@ async def test_a_child_that_failed_is_not_done_again_since_the_model_was_told(pr
 
     asks = calls(("a", "price", {"sku": "x"}), ("b", "add", {"sku": "y"}), ("c", "add", {"sku": "z"}))
     model = provider(asks, says("ok"))
-    run = Attempts(shop__price=sold_out, Cart__add=lambda input: sold_out(input) if input["sku"] == "y" else 5)  # noqa: A002
+    run = Attempts(shop__price=sold_out, Cart__add=lambda given: sold_out(given) if given["sku"] == "y" else 5)
     tools = lambda ctx: ["shop.price", ctx.entity("Cart", "c1").add]
     one, first = await attempt(run, tools)
     assert [handler for handler, *_ in one.started] == ["shop.price", "Cart.add", "Cart.add"]
@@ -469,7 +472,7 @@ def died_before(run: Attempts, *lost: str) -> None:
 
 async def test_a_call_of_an_entity_whose_end_was_not_recorded_is_found_by_its_own_key(provider):
     asks = calls(("a", "add", {"sku": "y"}), ("b", "add", {"sku": "z"}))
-    run = Attempts(Cart__add=lambda input: ord(input["sku"]))  # noqa: A002
+    run = Attempts(Cart__add=lambda given: ord(given["sku"]))
     tools = lambda ctx: [ctx.entity("Cart", "c1").add]
     provider(asks, says("ok"))
     await attempt(run, tools)
@@ -495,7 +498,7 @@ async def test_tools_with_context_that_run_side_by_side_find_their_own_steps_aga
     asks = calls(("a", "look", {"what": "x"}), ("b", "look", {"what": "y"}))
     answer = lambda question: asks if question["model"] == "m" else says(question["messages"][0]["content"])
     model = provider(answer, answer, answer, says("ok"))
-    run = Attempts(shop__price=lambda input: input)  # noqa: A002
+    run = Attempts(shop__price=lambda given: given)  # noqa: A002
     _, first = await attempt(run, [look])
     told = ['["xx",{"sku":"x"},"x"]', '["yy",{"sku":"y"},"y"]']
     assert model.told() == told
@@ -535,7 +538,7 @@ async def test_loops_inside_of_tools_have_calls_of_their_own(provider):
         else says(question["messages"][2]["content"])
     )
     model = provider(outer, inner, inner, inner, inner, says("ok"))
-    run = Attempts(shop__price=lambda input: input)  # noqa: A002
+    run = Attempts(shop__price=lambda given: given)  # noqa: A002
     one, _ = await attempt(run, [agent])
     assert [data for _, data, _ in one.started] == [{"sku": "x"}, {"sku": "y"}]
     assert model.told() == ['{"sku":"x"}', '{"sku":"y"}']
