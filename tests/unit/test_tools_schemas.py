@@ -99,15 +99,15 @@ def test_arguments_come_in_the_types_of_the_function():
         "when": date(2026, 2, 3), "colour": Colour.BLUE, "to": Address(city="Rome"), "tags": ["a"],
     }  # fmt: skip
 
-    def more(gap: timedelta, price: Decimal, id: UUID, at: Point, many: set[int], pair: tuple[int, str]): ...
+    def more(gap: timedelta, price: Decimal, number: UUID, at: Point, many: set[int], pair: tuple[int, str]): ...
 
     given = {
-        "gap": "PT5M", "price": "1.50", "id": "a" * 32, "at": {"x": 1}, "many": [1, 2], "pair": [1, "b"],
+        "gap": "PT5M", "price": "1.50", "number": "a" * 32, "at": {"x": 1}, "many": [1, 2], "pair": [1, "b"],
     }  # fmt: skip
     made = tool(more)
-    assert made.fault(given | {"id": str(UUID("a" * 32))}) == ""
+    assert made.fault(given | {"number": str(UUID("a" * 32))}) == ""
     assert made.parameters.convert(given) == {
-        "gap": timedelta(minutes=5), "price": Decimal("1.50"), "id": UUID("a" * 32), "at": Point(1), "many": {1, 2},
+        "gap": timedelta(minutes=5), "price": Decimal("1.50"), "number": UUID("a" * 32), "at": Point(1), "many": {1, 2},
         "pair": (1, "b"),
     }  # fmt: skip
 
@@ -172,7 +172,7 @@ def test_methods_partials_and_callable_objects_are_functions_too():
 
 
 def test_a_schema_is_derived_when_it_is_needed_so_that_later_definitions_count():
-    def early(thing: Later): ...
+    def early(thing: Later): ...  # noqa: F821
 
     made = tool(early)
     early.__globals__["Later"] = Address
