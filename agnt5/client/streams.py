@@ -54,6 +54,11 @@ NOWHERE = ChunkPlace(0, 0)
 """Before the first chunk of any run."""
 
 
+def known(after: ChunkPlace | str | None) -> ChunkPlace:
+    """A place in any of its forms. Raises `InvalidInputError`."""
+    return ChunkPlace.read(after) if isinstance(after, str) else after or NOWHERE
+
+
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """What a handler yielded, as JSON, and its place."""
@@ -117,6 +122,13 @@ async def read_chunks(store: Store, run_id: str, after: ChunkPlace, limit: int =
         found = [Chunk(_place(at), chunk) for at, (_, chunk) in entries]
         ended = RunStatus(status.decode()).ended and len(found) < limit
         return ChunkPage(found, found[-1].place if found else after, reset, ended)
+
+
+async def values_of(chunks: AsyncGenerator[Chunk | StreamReset]) -> AsyncGenerator[Any]:
+    """Chunks as what was yielded; resets stay what they are."""
+    async with contextlib.aclosing(chunks):
+        async for one in chunks:
+            yield one.value if isinstance(one, Chunk) else one
 
 
 def _place(text: bytes | None) -> ChunkPlace:
