@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from agnt5.agents.agent import Agent
     from agnt5.agents.memory import Memory
     from agnt5.agents.results import AgentResult
-    from agnt5.client import ApprovalState, AsyncClient, Client
+    from agnt5.client import ApprovalState, AsyncClient, Client, StreamReset
     from agnt5.contracts.budgets import Budget
     from agnt5.contracts.errors import (
         Agnt5Error,
@@ -97,6 +97,7 @@ __all__ = [
     "StepFailedError",
     "StoreUnavailableError",
     "StreamLimitError",
+    "StreamReset",
     "StructuredOutputError",
     "TaskFailedError",
     "Tool",
@@ -126,6 +127,7 @@ _HOME = {
     "AsyncClient": "agnt5.client",
     "Approval": "agnt5.sdk.human",
     "ApprovalState": "agnt5.client",
+    "StreamReset": "agnt5.client",
     "Budget": "agnt5.contracts.budgets",
     "LLMResponse": "agnt5.llm.responses",
     "Tool": "agnt5.llm.tools",
