@@ -1,15 +1,11 @@
 """A shop's support agent: it looks orders up, pays money back if a person agrees, and hands invoices to a colleague.
 
-    agnt5 dev -A examples.agent
+    agnt5 dev -A examples.agent                       # a worker, a beat, pages, an embedded Valkey
+    python examples/agent.py ann                      # in another terminal: talk to it, as ann
 
-and in another terminal of the same folder:
-
-    agnt5 start agent.support message='Where is order 17?' conversation=ann --wait
-    agnt5 start agent.support message='It is broken, I want my money back.' conversation=ann --id refund-1
-    agnt5 approvals decide refund-1 refund approved --as eve --role lead
-    agnt5 runs show refund-1
-    agnt5 start agent.support message='And I need an invoice.' conversation=ann --wait
-    agnt5 entities show Conversation ann
+Ask where order 17 is, then for your money back, then for an invoice. What it does stands in the pages and in
+`agnt5 runs list`, what it remembers in `agnt5 entities show Conversation ann`. Kill the worker while it waits for a
+person: it goes on where it was.
 
 Without a key a script plays the models. With OPENAI_API_KEY, ANTHROPIC_API_KEY or GEMINI_API_KEY in the environment of
 `agnt5 dev` real ones answer, and nothing else changes (pip install 'agnt5-celery[llm]').
@@ -18,15 +14,16 @@ Without a key a script plays the models. With OPENAI_API_KEY, ANTHROPIC_API_KEY 
 import json
 import os
 import re
+import sys
 from datetime import timedelta
 
-from agnt5 import Agent, Context, function
+from agnt5 import Agent, Client, Context, ResultTimeoutError, function
 from agnt5.app import create_app
 from agnt5.llm.scripted import call, scripted_model
 
 ORDERS = {
-    "17": {"item": "teapot", "cents": 2900, "status": "delivered yesterday"},
-    "18": {"item": "kettle", "cents": 5400, "status": "on its way, expected on Friday"},
+    "17": {"item": "teapot", "cents": 2900, "status": "was delivered yesterday"},
+    "18": {"item": "kettle", "cents": 5400, "status": "is on its way and comes on Friday"},
 }
 
 
@@ -57,25 +54,28 @@ async def send_invoice(ctx: Context, order_id: str) -> dict:
 def clerk(messages, tools):
     """What a model would do, for three wishes."""
     wish, results = latest(messages)
-    number = re.findall(r"\b\d+\b", " ".join(text(message) for message in messages if message["role"] == "user"))
-    if not number:
+    order_id = (re.findall(r"\b\d+\b", " ".join(text(one) for one in messages if one["role"] == "user")) or [""])[-1]
+    if not order_id:
         return "Gladly. What is the number of your order?"
     if "invoice" in wish:
-        return invoice(results, number[-1], [tool.name for tool in tools])
+        return write_invoice(results, order_id, [tool.name for tool in tools])
     if "lookup_order" not in results:
-        return call("lookup_order", order_id=number[-1])
-    order = json.loads(results["lookup_order"])
-    if "error" in order:
+        known = any(tool.name == "lookup_order" for tool in tools)
+        return call("lookup_order", order_id=order_id) if known else call("transfer_to_support")
+    if "error" in (order := results["lookup_order"]):
         return f"I am sorry, {order['error']}. Is the number right?"
-    if "money" not in wish:
-        return f"Your {order['item']} (order {number[-1]}) is {order['status']}."
+    return pay_back(results, order_id, order) if "money" in wish else f"Your {order['item']} {order['status']}."
+
+
+def pay_back(results, order_id, order):
     if "refund" not in results:
-        return call("refund", order_id=number[-1], cents=order["cents"])
-    paid = f'"payment": "refund-{number[-1]}"' in results["refund"]
-    return f"{order['cents'] / 100:.2f} are on their way to you." if paid else "I am sorry, that was not agreed to."
+        return call("refund", order_id=order_id, cents=order["cents"])
+    if "error" in results["refund"]:
+        return "I am sorry, my colleague did not agree."
+    return f"{order['cents'] / 100:.2f} are on their way to you."
 
 
-def invoice(results, order_id, tools):
+def write_invoice(results, order_id, tools):
     if "send_invoice" not in tools:
         return call("transfer_to_billing")
     if "send_invoice" not in results:
@@ -84,14 +84,14 @@ def invoice(results, order_id, tools):
 
 
 def latest(messages):
-    """The user's latest message in lower case, and what tools have given since, by name."""
+    """The user's latest message in lower case, and what the shop's tools have given since, by name."""
     wish, results, names = "", {}, {}
     for message in messages:
         if message["role"] == "user":
             wish, results = text(message).lower(), {}
         names |= {one["id"]: one["function"]["name"] for one in message.get("tool_calls") or ()}
-        if message["role"] == "tool":
-            results[names[message["tool_call_id"]]] = text(message)
+        if message["role"] == "tool" and text(message).startswith("{"):
+            results[names[message["tool_call_id"]]] = json.loads(text(message))
     return wish, results
 
 
@@ -120,7 +120,8 @@ billing = Agent(
     "You are the billing desk of a tea shop. You send invoices. Answer in one sentence.",
     MODEL,
     tools=[send_invoice],
-    description="knows invoices and taxes",
+    handoffs=[lambda: support],  # defined below
+    description="sends invoices, and knows nothing else",
 )
 
 support = Agent(
@@ -132,8 +133,32 @@ support = Agent(
     approve=["refund"],  # a person decides before it is called
     handoffs=[billing],
     memory=True,
+    description="knows orders and parcels, and pays money back",
 )
 
 support.as_workflow()  # agent.support: starts as any workflow does, and survives what workflows survive
 
 app = create_app()
+
+
+# ---- a terminal to talk to it
+
+
+def talk(conversation: str) -> None:
+    with Client() as client:
+        while message := input("you: ").strip():
+            run = client.start("agent.support", {"message": message, "conversation": conversation})
+            try:
+                answer = run.result(timeout=3)
+            except ResultTimeoutError:
+                for asked in client.approvals(run_id=run.id):
+                    print(f"(waits for a person: agnt5 approvals decide {run.id} {asked.name} approved --as eve)")
+                answer = run.result()
+            print(f"{answer['agent']}: {answer['text']}")
+
+
+if __name__ == "__main__":
+    try:
+        talk(sys.argv[1] if len(sys.argv) > 1 else "you")
+    except (EOFError, KeyboardInterrupt):
+        print()

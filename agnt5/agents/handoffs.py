@@ -24,7 +24,7 @@ _MESSAGE = {
 
 
 def agent_tool(agent: Agent, description: str | None = None) -> Tool:
-    """A tool that sends an agent one message. It runs in the run that calls it, so that its steps are recorded there."""
+    """A tool that sends an agent one message. It runs in the run that calls it, and is recorded there."""
 
     async def ask(ctx: Context, message: str) -> Any:
         result = await agent.run(ctx, message)

@@ -171,9 +171,9 @@ async def test_a_conversation_is_handed_over_with_all_that_was_said(ctx, world):
     front = Agent("front", "You greet.", scripted_model("greet", call("transfer_to_billing")), handoffs=[billing])
     result = await front.run(ctx, "an invoice, please")
     assert result.agent == "billing"
+    handed = "tool: billing goes on with the conversation."
     assert result.text == (
-        "system: You bill. / user: an invoice, please / assistant: None / tool: billing goes on with the conversation. / "
-        "assistant: None / tool: 3"
+        f"system: You bill. / user: an invoice, please / assistant: None / {handed} / assistant: None / tool: 3"
     )
     assert world.steps() == [
         "llm:scripted/greet", "tool:transfer_to_billing", "llm:scripted/bill", "tool:price", "llm:scripted/bill",
