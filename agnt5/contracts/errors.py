@@ -217,7 +217,24 @@ class ToolLoopError(NonRetryableError):
 
 
 class BudgetExceededError(NonRetryableError):
-    """A call of a language model would exceed a budget. It was not made."""
+    """A call of a language model would exceed a budget. It was not made.
+
+    `scope` is the budget (`tree:order-17`, `key:acme~86400s`), `what` the limit that is in the way: "requests",
+    "tokens" or "cost" (US dollars, as are then all amounts). `used` was spent, `reserved` is held by calls on their
+    way, `asked` is what this call would probably take.
+    """
+
+    def __init__(
+        self, message: str, *, scope: str = "", what: str = "", limit: float = 0, used: float = 0, reserved: float = 0,
+        asked: float = 0,
+    ) -> None:  # fmt: skip
+        super().__init__(message)
+        self.scope = scope
+        self.what = what
+        self.limit = limit
+        self.used = used
+        self.reserved = reserved
+        self.asked = asked
 
 
 class StreamLimitError(NonRetryableError):
