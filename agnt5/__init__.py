@@ -42,11 +42,13 @@ if TYPE_CHECKING:
         WrongContextError,
     )
     from agnt5.llm.responses import LLMResponse
+    from agnt5.llm.tools import Tool, tool
     from agnt5.retry import BackoffPolicy, RetryPolicy
     from agnt5.sdk.context import Context
     from agnt5.sdk.decorators import function, workflow
     from agnt5.sdk.entities import entity
     from agnt5.sdk.human import Approval
+    from agnt5.sdk.tool_loop import ToolsResponse
 
     __version__: str
 
@@ -91,13 +93,16 @@ __all__ = [
     "StreamLimitError",
     "StructuredOutputError",
     "TaskFailedError",
+    "Tool",
     "ToolLoopError",
+    "ToolsResponse",
     "WorkerLostError",
     "WorkflowIOError",
     "WrongContextError",
     "__version__",
     "entity",
     "function",
+    "tool",
     "workflow",
 ]
 
@@ -113,6 +118,9 @@ _HOME = {
     "Budget": "agnt5.contracts.budgets",
     "BudgetState": "agnt5.client",
     "LLMResponse": "agnt5.llm.responses",
+    "Tool": "agnt5.llm.tools",
+    "ToolsResponse": "agnt5.sdk.tool_loop",
+    "tool": "agnt5.llm.tools",
     "RetryPolicy": "agnt5.retry",
     "BackoffPolicy": "agnt5.retry",
 }
