@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from agnt5.agents.agent import Agent
     from agnt5.agents.memory import Memory
     from agnt5.agents.results import AgentResult
-    from agnt5.client import ApprovalState, AsyncClient, Client, StreamReset
+    from agnt5.client import ApprovalState, AsyncClient, BudgetState, Client, StreamReset
     from agnt5.contracts.budgets import Budget
     from agnt5.contracts.errors import (
         Agnt5Error,
@@ -69,6 +69,7 @@ __all__ = [
     "BackoffPolicy",
     "Budget",
     "BudgetExceededError",
+    "BudgetState",
     "Client",
     "ConfigurationError",
     "Context",
@@ -129,6 +130,7 @@ _HOME = {
     "ApprovalState": "agnt5.client",
     "StreamReset": "agnt5.client",
     "Budget": "agnt5.contracts.budgets",
+    "BudgetState": "agnt5.client",
     "LLMResponse": "agnt5.llm.responses",
     "Tool": "agnt5.llm.tools",
     "ToolsResponse": "agnt5.sdk.tool_loop",
