@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from agnt5.llm.tools import Tool
     from agnt5.sdk.context import Context
 
-Instructions = str | Callable[..., Any]
-"""Text, or a function of ctx (and, with a second parameter, of what `run` was given as `context`), plain or async."""
+Instructions = Any
+"""Text (also a `SecretStr`), or a function that gives it, plain or async. The function gets ctx, and with a second
+parameter what `run` was given as `context`.
+"""
 
 NAME_LIMIT = 48
 """Characters of an agent's name: `transfer_to_<name>` is the name of a tool, of which providers take 64."""
@@ -131,17 +133,19 @@ class Agent:
         Yields dicts: `{"type": "text", "text"}` as the model writes; `{"type": "tool_call", "id", "name", "arguments"}`
         before and `{"type": "tool_result", "id", "name", "result"}` after tools are called; `{"type": "handoff",
         "agent"}`; and at the end `{"type": "done", "result"}` with the `AgentResult` as JSON data. What a later attempt
-        finds recorded comes at once: an answer as one text.
+        finds recorded comes at once, an answer as one text. An answer that does not fit `output` is not corrected,
+        since it has been read by then. Raises as `run` does.
         """
         from agnt5.agents.turn import Turn  # noqa: PLC0415 - as above
 
         turn = await Turn.begin(ctx, self, message, conversation, context)
         while not turn.answered:
             response = None
-            async for chunk in await turn.ask_stream():
-                if chunk.text:
-                    yield {"type": "text", "text": chunk.text}
-                response = chunk.response or response
+            async with await turn.ask_stream() as chunks:
+                async for chunk in chunks:
+                    if chunk.text:
+                        yield {"type": "text", "text": chunk.text}
+                    response = chunk.response or response
             assert response is not None  # the last chunk has it
             for event in turn.calls(response):
                 yield event
@@ -200,8 +204,8 @@ def _check_name(name: Any) -> str:
 
 def _check(agent: Agent) -> None:
     given: Any = agent.instructions
-    if not isinstance(given, str) and not callable(given):
-        raise _wrong(agent, "instructions", "text or a function (ctx) -> text", given)
+    if not isinstance(given, str) and not callable(given) and not hasattr(given, "get_secret_value"):
+        raise _wrong(agent, "instructions", "text, a SecretStr or a function (ctx) -> text", given)
     if not agent.model or not all(isinstance(one, str) for one in (agent.model, *agent.model)[1:]):
         raise _wrong(agent, "model", "a model's name, or several", agent.model)
     rounds: Any = agent.max_rounds

@@ -18,7 +18,7 @@ from agnt5.sdk.tool_loop import Message, ToolLoop, masked, offered_tools, result
 
 if TYPE_CHECKING:
     from agnt5.sdk.context import Context
-    from agnt5.sdk.llm import LLMStream
+    from agnt5.sdk.llm_stream import LLMStream
     from agnt5.sdk.tool_calls import Outcome
 
 Event = dict[str, Any]
@@ -102,9 +102,9 @@ class Turn:
             )  # fmt: skip
         return self._loops[agent.name]
 
-    async def _instructions(self, agent: Agent) -> str | None:
+    async def _instructions(self, agent: Agent) -> Any:
         text = agent.instructions
-        if not isinstance(text, str):
+        if callable(text):
             text = text(*(self._ctx, self._context)[: _takes(text)])
             text = await text if inspect.isawaitable(text) else text
         return text or None

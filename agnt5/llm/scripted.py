@@ -9,12 +9,12 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from agnt5.contracts.errors import ConfigurationError, LLMRequestError
+from agnt5.contracts.errors import ConfigurationError, LLMError, LLMRequestError
 from agnt5.contracts.ids import check_name
 
 if TYPE_CHECKING:
@@ -59,7 +59,8 @@ def scripted_model(name: str, *turns: Any) -> str:
     gives any of these: it sees the messages as the model would, and the tools that it may call.
 
     Which turn comes is told by the conversation alone, so that it is the same in another process and after a crash:
-    the n-th answer of this model to the user's latest message is turn n. Past the end the last turn repeats.
+    the n-th answer of this model to the user's latest message is turn n (an answer that did not fit a schema, and its
+    correction, are two). Past the end the last turn repeats.
     Tokens are words, and the cost is 0. The same name registered again replaces the earlier script. Raises
     `ConfigurationError` for a name that is none, and where there is no turn.
     """
@@ -114,10 +115,19 @@ async def _said(request: Request, model: str) -> _Said:
         )
     turn = turns[min(_answered(request.messages, name), len(turns) - 1)]
     if callable(turn):
-        turn = turn(request.messages, request.tools)
-        if inspect.isawaitable(turn):
-            turn = await turn
+        turn = await _played(turn, request, model)
     return _resolved(turn)
+
+
+async def _played(turn: Callable[..., Any], request: Request, model: str) -> Any:
+    """What a function in a script gives. What it raises is final: it would raise it again."""
+    try:
+        found = turn(request.messages, request.tools)
+        return await found if inspect.isawaitable(found) else found
+    except LLMError:  # a script may play a provider that fails
+        raise
+    except Exception as error:
+        raise LLMRequestError(f"{model}: its script raised {type(error).__name__}: {error}", model=model) from error
 
 
 def _resolved(turn: Any) -> _Said:
@@ -134,13 +144,15 @@ def _resolved(turn: Any) -> _Said:
 
 
 def _answered(messages: Sequence[dict[str, Any]], name: str) -> int:
-    """How often this model has answered since the user's latest message.
+    """How often this model has answered since the user's latest message; a complaint of its form is none of the user's.
 
     Its calls bear its name: those of another one, which handed the conversation over to it, do not count.
     """
+    from agnt5.llm.structured import COMPLAINT  # noqa: PLC0415 - as above
+
     own, count = re.compile(rf"call_{re.escape(name)}_[0-9a-f]+_\d+"), 0
     for message in reversed(messages):
-        if message.get("role") == "user":
+        if message.get("role") == "user" and not _text(message.get("content")).startswith(COMPLAINT):
             break
         if message.get("role") == "assistant":
             calls = message.get("tool_calls") or ()

@@ -23,7 +23,7 @@ from agnt5.sdk.tool_calls import Outcome, content_of, refusal
 from agnt5.sdk.tools import tool_of
 
 if TYPE_CHECKING:
-    from agnt5.sdk.llm import LLMStream
+    from agnt5.sdk.llm_stream import LLMStream
 
 MAX_ROUNDS = 10
 """Answers that a loop asks for, unless it is said."""

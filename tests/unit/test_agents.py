@@ -373,7 +373,7 @@ async def test_approvals_outside_of_workflows_are_refused_before_anything_is_ask
     [
         ({"name": "no name"}, "agent 'no name'"),
         ({"name": "n" * 49}, "at most 48 characters"),
-        ({"instructions": 3}, "agent 'a': instructions: expected text or a function"),
+        ({"instructions": 3}, "agent 'a': instructions: expected text, a SecretStr or a function"),
         ({"model": ""}, "agent 'a': model"),
         ({"model": [1]}, "agent 'a': model"),
         ({"max_rounds": 0}, "agent 'a': max_rounds: expected a number from 1"),

@@ -8,10 +8,11 @@ import sys
 import pytest
 from pydantic import BaseModel
 
-from agnt5.contracts.errors import ConfigurationError, InvalidInputError, LLMRequestError
+from agnt5.contracts.errors import ConfigurationError, InvalidInputError, LLMError, LLMRequestError
 from agnt5.llm import scripted
 from agnt5.llm.requests import Request
 from agnt5.llm.scripted import call, scripted_model
+from agnt5.llm.structured import complaint
 from agnt5.llm.tools import Tool
 
 LOOKUP = Tool(
@@ -119,6 +120,26 @@ async def test_a_call_that_does_not_fit_is_told_as_with_any_model():
     assert "order_id" in wrong.error
     assert unknown.error
     assert "lookup" in unknown.error
+
+
+async def test_a_correction_is_the_next_turn_and_not_a_new_message():
+    model = scripted_model("careless", {"refund": "maybe"}, {"refund": True, "cents": 5})
+    wrong = {"role": "assistant", "content": '{"refund": "maybe"}'}
+    assert (await scripted.answer(asked(USER, wrong, complaint("no")), model)).text == '{"refund": true, "cents": 5}'
+
+
+async def test_what_a_script_raises_is_final_and_a_script_may_play_a_failing_provider():
+    def broken(messages, tools):
+        raise KeyError("order")
+
+    def busy(messages, tools):
+        raise LLMError("HTTP 429", status=429)
+
+    with pytest.raises(LLMRequestError, match="scripted/broken: its script raised KeyError: 'order'"):
+        await scripted.answer(asked(), scripted_model("broken", broken))
+    with pytest.raises(LLMError, match="HTTP 429") as raised:
+        await scripted.answer(asked(), scripted_model("busy", busy))
+    assert not isinstance(raised.value, LLMRequestError)
 
 
 async def test_an_unknown_name_is_refused_with_those_that_there_are():
