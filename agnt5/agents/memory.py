@@ -42,8 +42,16 @@ class Memory:
                 raise ConfigurationError(f"Memory: {name}: expected a number from 1 on, found {value!r}")
 
     def register(self) -> None:
-        """Make the entity type known to this process. Happens by itself where an agent with memory is defined."""
+        """Make the entity type known to this process. Happens by itself where an agent with memory is defined.
+
+        Raises `ConfigurationError` where the project has a type of this name.
+        """
         own = EntityType(self.entity)
+        ours = {fn for fn, _ in _METHODS}
+        if other := next((one for one in own.handlers.values() if one.fn not in ours), None):
+            raise ConfigurationError(
+                f"entity type {self.entity!r} is taken by {other.place}; give the memory another: Memory(entity=...)"
+            )
         for fn, mode in _METHODS:
             own.add(fn, Marked(mode, f"@{self.entity}.{mode}", {}))
 

@@ -10,7 +10,7 @@ import pytest
 from contexts import NoHost, Recorder, Ref, buffer
 from pydantic import BaseModel, SecretStr
 
-from agnt5 import Agent, AgentResult, Context, Memory, codec, function, tool
+from agnt5 import Agent, AgentResult, Context, Memory, codec, entity, function, tool
 from agnt5.agents import memory as conversations
 from agnt5.contracts.errors import ConfigurationError, InvalidInputError, ToolLoopError, WrongContextError
 from agnt5.llm.scripted import call, scripted_model
@@ -406,6 +406,18 @@ def test_the_methods_of_the_memory_fit_any_client():
     conversations.Memory(entity="Twice").register()
     found = {h.address: h.mode for h in default_registry()}
     assert found == {"Twice.append": "write", "Twice.history": "read", "Twice.clear": "write"}
+
+
+def test_a_memory_does_not_mix_with_an_entity_of_the_project():
+    Taken = entity("Taken")
+
+    @Taken.write
+    async def send(ctx: Context): ...
+
+    with pytest.raises(
+        ConfigurationError, match=r"entity type 'Taken' is taken by .*test_agents.py.*Memory\(entity=...\)"
+    ):
+        Agent("a", "", "m", memory=Memory(entity="Taken"))
 
 
 def test_defining_agents_loads_neither_pydantic_nor_litellm():
