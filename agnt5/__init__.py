@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from agnt5.client import ApprovalState, AsyncClient, Client
+    from agnt5.client import ApprovalState, AsyncClient, BudgetState, Client
     from agnt5.contracts.budgets import Budget
     from agnt5.contracts.errors import (
         Agnt5Error,
@@ -63,6 +63,7 @@ __all__ = [
     "BackoffPolicy",
     "Budget",
     "BudgetExceededError",
+    "BudgetState",
     "Client",
     "ConfigurationError",
     "Context",
@@ -115,6 +116,7 @@ _HOME = {
     "Approval": "agnt5.sdk.human",
     "ApprovalState": "agnt5.client",
     "Budget": "agnt5.contracts.budgets",
+    "BudgetState": "agnt5.client",
     "LLMResponse": "agnt5.llm.responses",
     "Tool": "agnt5.llm.tools",
     "ToolsResponse": "agnt5.sdk.tool_loop",
