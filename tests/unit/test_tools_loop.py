@@ -432,6 +432,16 @@ async def test_a_later_attempt_asks_and_calls_nothing_again(provider):
     assert (len(seen), len(model.asked)) == (4, 3)
 
 
+async def test_ids_that_come_again_in_a_later_answer_are_other_children(provider):
+    model = provider(calls(("0", "price", {"sku": "x"})), calls(("0", "price", {"sku": "y"})), says("ok"))
+    run = Attempts(shop__price=lambda given: given)
+    one, first = await attempt(run, ["shop.price"])
+    assert [given for _, given, _ in one.started] == [{"sku": "x"}, {"sku": "y"}]
+    assert model.told() == ['{"sku":"x"}', '{"sku":"y"}']
+    two, second = await attempt(run, ["shop.price"])
+    assert (two.started, second) == ([], first)
+
+
 async def test_the_key_of_a_call_is_its_id(provider):
     long = "c" * 101
     model = provider(calls(("a", "weather", {"city": "A"}), (long, "weather", {"city": "B"})), says("ok"))
