@@ -155,9 +155,16 @@ def test_a_script_without_turns_or_with_a_bad_name_is_refused():
         scripted_model("no name", "hi")
 
 
-def test_defining_a_script_loads_neither_pydantic_nor_litellm():
-    code = (
-        "import sys; from agnt5.llm.scripted import scripted_model, call; scripted_model('a', call('b'), 'c'); "
-        "print([m for m in ('pydantic', 'litellm', 'celery', 'redis') if m in sys.modules])"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"
+def test_a_script_is_defined_without_pydantic_and_answers_without_litellm():
+    code = """
+import asyncio, sys
+from agnt5.llm.scripted import call, scripted_model
+model = scripted_model("a", "hello", call("b"))
+print([name for name in ("pydantic", "litellm", "celery", "redis") if name in sys.modules])
+from agnt5.llm import provider
+from agnt5.llm.requests import Request
+print(asyncio.run(provider.ask(Request(models=(model,), messages=[{"role": "user", "content": "hi"}]))).text)
+print("litellm" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == ["[]", "hello", "False"], done.stderr
