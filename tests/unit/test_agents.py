@@ -234,7 +234,9 @@ async def test_a_conversation_goes_on_where_it_was(ctx, world):
 async def test_the_next_message_goes_to_who_answered_last(ctx):
     third = Agent("third", "", scripted_model("third", "third here"))
     second = Agent("second", "", scripted_model("second", call("transfer_to_third")), handoffs=[third])
-    first = Agent("first", "", scripted_model("first", call("transfer_to_second")), handoffs=[second], memory=True)
+    side = Agent("side", "", scripted_model("side", "side here"))
+    model = scripted_model("first", call("transfer_to_second"))
+    first = Agent("first", "", model, handoffs=[side, second], memory=True)
     assert (await first.run(ctx, "hi", "ann")).rounds == 3
     again = await first.run(ctx, "hi", "ann")
     assert (again.agent, again.rounds) == ("third", 1)
@@ -272,7 +274,7 @@ async def test_a_turn_that_fails_leaves_nothing(ctx, world):
     assert world.entities.get("Conversation/ann", {}) == {}
 
 
-async def test_the_oldest_turns_are_forgotten_as_a_whole(ctx):
+async def test_the_oldest_turns_are_forgotten_as_a_whole(ctx, world):
     agent = Agent(
         "clerk", "", scripted_model("shop", call("price", sku="tea"), "3"), tools=[price],
         memory=Memory(entity="Short", max_messages=9),
@@ -282,6 +284,7 @@ async def test_the_oldest_turns_are_forgotten_as_a_whole(ctx):
     kept = (await ctx.entity("Short", "ann").history())["messages"]
     assert [m["content"] for m in kept if m["role"] == "user"] == ["message 2", "message 3"]
     assert [m["role"] for m in kept] == ["user", "assistant", "tool", "assistant"] * 2
+    assert sorted(world.entities["Short/ann"]) == ["agent", "turn-000003", "turn-000004", "turns"]
     small = Agent("small", "", scripted_model("hi", "hi"), memory=Memory(entity="Small", max_bytes=1))
     await small.run(ctx, "one", "ann")
     await small.run(ctx, "two", "ann")
