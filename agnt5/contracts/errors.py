@@ -196,6 +196,11 @@ class LLMError(Agnt5Error):
         self.status = status
         self.retry_after = retry_after
 
+    @property
+    def details(self) -> dict[str, Any]:
+        """What is recorded beside the message."""
+        return {"model": self.model, "status": self.status, "retry_after": self.retry_after}
+
 
 class LLMRequestError(LLMError, NonRetryableError):
     """The provider refuses the request as it is: no key, no such model, too long, against its policy."""
@@ -236,6 +241,11 @@ class BudgetExceededError(NonRetryableError):
         self.reserved = reserved
         self.asked = asked
 
+    @property
+    def details(self) -> dict[str, Any]:
+        """What is recorded beside the message."""
+        return dict(vars(self))
+
 
 class StreamLimitError(NonRetryableError):
     """A run yielded more chunks than a stream may have."""
@@ -254,12 +264,15 @@ def error_data(error: BaseException, *, where: str = "") -> dict[str, Any]:
             data["details"] = error.details
         return data
     text = "".join(traceback.format_exception(type(error), error, _from_user_code(error)))
-    return {
+    data = {
         "type": type(error).__name__,
         "message": str(error),
         "traceback": text[-TRACEBACK_LIMIT:],
         "where": where,
     }
+    if isinstance(error, LLMError | BudgetExceededError):
+        data["details"] = error.details
+    return data
 
 
 def _from_user_code(error: BaseException) -> TracebackType | None:
@@ -268,6 +281,15 @@ def _from_user_code(error: BaseException) -> TracebackType | None:
     while frame is not None and frame.tb_frame.f_code.co_filename.startswith(_RUNTIME):
         frame = frame.tb_next
     return frame or error.__traceback__
+
+
+def model_error(failed: RunFailedError) -> Agnt5Error | None:
+    """The error of a call of a language model that a failed step stands for, as it was raised; None for others."""
+    kinds: tuple[type[LLMError | BudgetExceededError], ...] = (LLMError, LLMRequestError, BudgetExceededError)
+    for kind in kinds:
+        if failed.type == kind.__name__ and isinstance(failed.details, dict):
+            return kind(failed.message, **failed.details)
+    return None
 
 
 def from_data(data: dict[str, Any], kind: type[RunFailedError] = TaskFailedError) -> RunFailedError:

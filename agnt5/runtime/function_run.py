@@ -49,6 +49,7 @@ from agnt5.replay.events import (
 )
 from agnt5.retry import RetryPolicy
 from agnt5.runtime.children import new_child
+from agnt5.runtime.emitter import emit_all, emit_from_thread
 from agnt5.runtime.encoding import encode_checked
 from agnt5.runtime.exits import contained
 from agnt5.runtime.live import LiveRun
@@ -127,13 +128,13 @@ class LiveFunction(LiveRun):
     async def _call(self) -> Any:
         handler, ctx = self.handler, self.context()
         kwargs = self.arguments(self.started)
+        if inspect.isasyncgenfunction(handler.fn):
+            return await emit_all(self, handler.fn(ctx, **kwargs))
+        if inspect.isgeneratorfunction(handler.fn):
+            return await emit_from_thread(self, lambda: handler.fn(ctx, **kwargs))
         with contained():
             if inspect.iscoroutinefunction(handler.fn):
                 return await handler.fn(ctx, **kwargs)
-            if inspect.isasyncgenfunction(handler.fn):
-                return [chunk async for chunk in handler.fn(ctx, **kwargs)]
-        if inspect.isgeneratorfunction(handler.fn):
-            return await self.host.call(lambda: list(handler.fn(ctx, **kwargs)))
         return await self.host.call(lambda: handler.fn(ctx, **kwargs))
 
     def context(self) -> FunctionContext:
@@ -286,10 +287,11 @@ class LiveFunction(LiveRun):
         entity: str,
         input: Any,  # noqa: A002
         *,
+        key: str = "",
         options: dict[str, Any] | None = None,
     ) -> Child:
         """Call a method of an entity, or give back the call that an earlier attempt made at this place."""
-        slot = self._checkpoints.call(handler, entity)
+        slot = self._checkpoints.call(handler, entity, key)
         child = self._children[slot.seq] = Child(slot.seq, slot.id, self.host.loop.create_future())
         if not self._settle_recorded(slot):
             command = StartTask(seq=slot.seq, handler=handler, id=slot.id, input=input, options=options or {})

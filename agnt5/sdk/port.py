@@ -81,10 +81,12 @@ class CommandPort(Protocol):
         entity: str,
         input: Any,  # noqa: A002 - one word for one thing
         *,
+        key: str = "",
         options: dict[str, Any] | None = None,
     ) -> TaskRef:
         """Call `handler` (`Type.method`) of the entity `Type/key`.
 
+        `key` tells calls of one method of one entity apart where their order may change between attempts (functions).
         The future fails with `RunFailedError`; with `EntityDeadlockError` when the chain of calls holds that entity.
         """
 

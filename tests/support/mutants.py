@@ -21,6 +21,7 @@ ENTITIES = "tests/property/test_entity_machine.py"
 BUDGETS = "tests/store/test_budget_scripts.py"
 SPENDING = "tests/property/test_budget_machine.py"
 CALLS = "tests/store/test_entity_scripts.py"
+STREAMS = "tests/store/test_streams.py"
 
 
 class Mutant(NamedTuple):
@@ -168,6 +169,20 @@ MUTANTS: dict[str, Mutant] = {
                                         "end_budget(string.match(id, '^[^~]*'), retention)"),
     "the list of budgets outlives them": Mutant(BUDGETS, "redis.call('PEXPIREAT', P .. 'budgets', ms(last))"),
     "a reopened run forgets what it spent": Mutant(BUDGETS, "then keep_budget('tree:' .. id, '') end", "then end"),
+    "emit without a fence": Mutant(
+        STREAMS, "if r.epoch ~= epoch then return { 'STALE', r.status } end\nlocal claim", "local claim"
+    ),
+    "emit appends a repeated chunk": Mutant(
+        STREAMS, "local wanted = first + tonumber(ARGV[5]) - 1\n",
+        "first = last + 1\nlocal wanted = first + tonumber(ARGV[5]) - 1\n",
+    ),
+    "emit leaves a gap": Mutant(STREAMS, "if first > last + 1 then return { 'GAP', ms(last) } end\n"),
+    "a stream has no limit": Mutant(STREAMS, "math.min(wanted, limit)", "wanted"),
+    "old chunks stay after a new attempt": Mutant(STREAMS, "if r.out then void_stream(id, count) end\n"),
+    "readers are not told that chunks became void": Mutant(
+        STREAMS, "redis.call('PUBLISH', 'agnt5:out:' .. id, count .. '-0')\n"
+    ),
+    "the stream outlives its run": Mutant(STREAMS, "redis.call('PEXPIRE', P .. 'out:' .. id, retention)\n"),
     "memory is not looked at": Mutant(OUTAGES, "#!lua\n", "#!lua flags=allow-oom\n"),
 }  # fmt: skip
 

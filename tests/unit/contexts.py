@@ -102,8 +102,8 @@ class Recorder:
         self.asked.append(("task", handler, input, key))
         return Ref(len(self.asked), f"r~{key or len(self.asked)}", asyncio.get_running_loop().create_future())
 
-    def call_entity(self, handler, entity, input, *, options=None):  # noqa: A002
-        self.asked.append(("call", handler, entity, input))
+    def call_entity(self, handler, entity, input, *, key="", options=None):  # noqa: A002
+        self.asked.append(("call", handler, entity, input, *([key] if key else [])))
         return Ref(len(self.asked), f"{entity}~@{len(self.asked)}", asyncio.get_running_loop().create_future())
 
     def cancel_task(self, ref):
