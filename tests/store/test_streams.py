@@ -13,11 +13,13 @@ from support.waiting import until
 
 from agnt5 import AsyncClient
 from agnt5.client.doctor import examine_with
+from agnt5.client.streams import ChunkPlace, StreamReset, known, read_chunks
 from agnt5.contracts.errors import StaleEpochError, StreamLimitError
 from agnt5.store import keys
 from agnt5.store.link import Link
 from agnt5.store.scripts import script
 from agnt5.store.store import Store
+from agnt5.store.subscriber import Subscriber
 
 
 async def owned(store: Store, run_id: str = "r"):
@@ -218,3 +220,59 @@ async def test_a_stream_without_its_run_is_found_and_let_go(store, admin, redis_
         admin.delete(keys.run("r", 16), keys.log("r", 16))
         found = [one for one in await examine_with(client, settle_s=0.01) if one.about == "key"]
         assert [(one.code, one.run) for one in found] == [("stray-key", "r")]
+
+
+# ---- reading
+
+
+async def test_a_page_never_mixes_claims(store, redis_url):
+    """Claims and chunks on one connection, reads on another, as fast as both can."""
+    other = Link(redis_url)
+    await other.connect()
+    reading = Store(other, shards=16, retention_ms=60_000)
+    own, last = await owned(store), 150
+
+    async def write() -> None:
+        nonlocal own
+        for claim in range(1, last + 1):
+            await store.emit(own, first=1, chunks=[b"%d" % claim] * 3)
+            await store.hand_back(own, seen=1)
+            own = await runs.claim(store, "r", "h1", f"n{claim}", "function")
+        await store.emit(own, first=1, chunks=[b"%d" % (last + 1)])
+
+    async def read() -> None:
+        at = known(None)
+        while at.claim <= last:
+            page = await read_chunks(reading, "r", at)
+            if page.reset is not None:
+                assert page.reset.claim == page.next.claim > at.claim
+            else:
+                assert at.claim == page.next.claim or at.number == 0
+            assert {one.data for one in page.found} <= {b"%d" % page.next.claim}
+            assert {one.place.claim for one in page.found} <= {page.next.claim}
+            at = page.next
+
+    await asyncio.gather(write(), *(read() for _ in range(6)))
+    await other.close()
+
+
+async def test_a_place_of_a_later_claim_than_there_is_counts_as_the_beginning(store):
+    """A Redis that came back older."""
+    await store.emit(await owned(store), first=1, chunks=chunks(1, 3))
+    page = await read_chunks(store, "r", known("7-2"))
+    assert page.reset == StreamReset(1)
+    assert [one.value for one in page.found] == [1, 2, 3]
+    assert page.next == ChunkPlace(1, 3)
+    assert (await read_chunks(store, "r", known("7-0"))).reset is None  # who knew nothing has nothing to forget
+
+
+async def test_a_listener_that_gave_up_does_not_take_the_next_one_along(link):
+    ears = Subscriber(link.address, lambda *_: None)
+    await ears.connect()
+    impatient = asyncio.ensure_future(ears.subscribe("somewhere"))
+    await asyncio.sleep(0)
+    impatient.cancel()
+    await asyncio.wait([impatient])
+    ears.unsubscribe("somewhere")
+    await asyncio.wait_for(ears.subscribe("somewhere"), 5)
+    await ears.close()
