@@ -102,6 +102,7 @@ async def test_a_handler_that_never_awaits_is_read_as_it_goes(client):
 
 async def test_places_are_told_and_a_reader_goes_on_from_one(client):
     run = await client.start("yielding.many", {"count": 250})
+    assert len(await run.result(timeout=15)) == 250
     found = [one async for one in run.chunks()]
     assert [str(one.place) for one in found] == [f"1-{n}" for n in range(1, 251)]
     assert [one.value async for one in run.chunks(after="1-248")] == [248, 249]
