@@ -155,7 +155,7 @@ class LLM:
         budget: Budget | Sequence[Budget] = (),
         approval_timeout: timedelta | float | None = None,
         required_roles: Iterable[str] | None = None,
-        system: str | None = None,
+        system: str | SecretStr | None = None,
         key: str | None = None,
         **params: Any,
     ) -> ToolsResponse:
