@@ -314,7 +314,7 @@ def _names(cluster, run):
 def test_a_model_is_offered_a_tool_and_its_calls_are_in_the_response(cluster, provider):
     provider.script("gpt-4o", tool_calls(("web_search", {"query": "durable", "max_results": 3})))
     run = cluster.client.start("documented.agent_with_tools", {"query": "What is durable execution?"})
-    response = LLMResponse.model_validate(run.result(timeout=30))
+    response = LLMResponse.model_validate(run.result(timeout=60))
     (call,) = response.tool_calls
     assert (call.name, call.arguments) == ("web_search", {"query": "durable", "max_results": 3})
     (offered,) = provider.requests[-1]["tools"]
@@ -327,7 +327,7 @@ def test_the_tools_that_a_model_asks_for_are_executed(cluster, provider):
     asks = tool_calls(("search", {"query": "population of Rome"}), ("calculator", {"expression": "6 * 7"}))
     provider.script("gpt-4o", asks)
     run = cluster.client.start("documented.agent_handler", {"query": "How many are 6 times 7?"})
-    response = LLMResponse.model_validate(run.result(timeout=30))
+    response = LLMResponse.model_validate(run.result(timeout=60))
     assert [call.name for call in response.tool_calls] == ["search", "calculator"]
     assert cluster.noted("tools") == ["searched the web for population of Rome", "calculated 6 * 7"]
     assert [tool["function"]["name"] for tool in provider.requests[-1]["tools"]] == ["search", "calculator"]

@@ -15,6 +15,8 @@ from agnt5 import ToolsResponse
 from agnt5.replay import events as ev
 
 HERE = Path(__file__).parent
+FIRST_S = 60.0
+"""A worker that has just started loads LiteLLM for its first question."""
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +59,7 @@ def test_tools_of_every_kind_are_called_and_the_model_is_told(cluster, provider,
         said("All done."),
     )  # fmt: skip
     run = cluster.client.start(f"tooling.{handler}", {"question": f"go-{handler}"})
-    found = ToolsResponse.model_validate(run.result(timeout=30))
+    found = ToolsResponse.model_validate(run.result(timeout=FIRST_S))
     assert (found.text, found.rounds, provider.count()) == ("All done.", 3, 3)
     sent = [{"content": None, **message} for message in provider.requests[-1]["messages"]]
     assert found.messages == [*sent, {"role": "assistant", "content": "All done."}]
@@ -83,13 +85,13 @@ def test_a_worker_that_dies_between_two_rounds_asks_and_calls_nothing_again(clus
     keys = {"in_workflow": "killed-w", "in_function": "killed-f"}
     provider.script(MODEL, answering)
     runs = {key: cluster.client.start(f"tooling.{handler}", {"question": key}) for handler, key in keys.items()}
-    provider.wait_held("second", 2, timeout=20)
+    provider.wait_held("second", 2, timeout=FIRST_S)
     worker.kill()
     before = len(provider.requests)
     provider.release("second")
     worker.restart()
     for key, run in runs.items():
-        found = ToolsResponse.model_validate(run.result(timeout=40))
+        found = ToolsResponse.model_validate(run.result(timeout=FIRST_S))
         assert (found.text, found.rounds) == ("done", 3)
         questions = [body["messages"] for body in provider.requests if body["messages"][0]["content"] == key]
         # the first answer is recorded; the second was never given, and it is asked for with the same words
@@ -128,7 +130,7 @@ def test_a_tool_waits_for_the_decision_of_people(cluster, provider, decision, sa
     order = f"o-{decision}"
     provider.script(MODEL, tool_calls(("refund", {"order": order, "euros": 9.5})), said("ok"))
     run = cluster.client.start("tooling.in_workflow", {"question": f"refund-{order}"})
-    until_sync(lambda: cluster.client.approvals(run_id=run.id), 20.0)
+    until_sync(lambda: cluster.client.approvals(run_id=run.id), FIRST_S)
     (asked,) = cluster.client.approvals(run_id=run.id)
     assert (asked.name, asked.required_roles) == ("tool:refund", ["boss"])
     assert asked.payload["arguments"] == {"order": order, "euros": 9.5}
