@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from support.cluster import Cluster
+from support.llm_server import LLMServer, json_reply
 from support.waiting import until_sync
 
 from agnt5 import ApprovalRefusedError, Context, TaskFailedError
@@ -67,6 +68,10 @@ AS_THEY_ARE = [
     "Signals: emit",
     "Timers & Sleep",
     "Human-in-the-Loop",
+    "LLM Generation: simple",
+    "LLM Generation: chat",
+    "LLM Generation: structured",
+    "Streaming",
     "Logging",
     "Request Headers",
     "Context Properties",
@@ -79,10 +84,6 @@ IN_A_WORKFLOW = {"Parallel Execution: parallel": "in_parallel", "Parallel Execut
 """Blocks that are parts of a workflow's body: they are run as one, which returns all its names."""
 
 NOT_YET = {
-    "LLM Generation: simple": "llm",
-    "LLM Generation: chat": "llm",
-    "LLM Generation: structured": "llm",
-    "Streaming": "llm",
     "Tool Registration": "tools",
     "Metrics": "metrics",
     "Distributed Tracing": "trace_span",
@@ -112,10 +113,16 @@ def documented() -> str:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
+def models() -> Iterator[LLMServer]:
+    with LLMServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def cluster(models) -> Iterator[Cluster]:
     with Cluster(["surroundings", "documented"], paths=[HERE]) as cluster:
         (cluster.folder / "documented.py").write_text(documented())
-        yield cluster.start(cluster.worker(), cluster.beat())
+        yield cluster.start(cluster.worker(**models.env), cluster.beat())
 
 
 # ---- nothing is forgotten
@@ -290,6 +297,39 @@ def wait_for_approval(cluster, version):
 
 def _names(cluster, run):
     return set(cluster.timers(run.id))
+
+
+# ---- language models
+
+
+def test_a_model_answers_a_prompt(cluster, models):
+    models.script("gpt-4o-mini", "It is short.")
+    run = cluster.client.start("documented.summarize", {"text": "It is a long text."})
+    assert run.result(timeout=40) == {"summary": "It is short."}  # the first question loads LiteLLM
+    prompt = "Summarize this text: It is a long text."
+    assert models.requests[-1]["messages"] == [{"role": "user", "content": prompt}]
+
+
+def test_a_model_answers_a_conversation(cluster, models):
+    models.script("gpt-4", "I am fine.")
+    said = [{"role": "user", "content": "how are you?"}]
+    run = cluster.client.start("documented.chat_response", {"messages": said})
+    assert run.result(timeout=40) == {"response": "I am fine."}
+    assert models.requests[-1]["messages"] == [{"role": "system", "content": "You are a helpful assistant"}, *said]
+
+
+def test_a_model_answers_with_data_that_fits_a_schema(cluster, models):
+    models.script("gpt-4o-mini", json_reply({"age": "41"}), json_reply({"name": "Ann", "age": 41}))
+    run = cluster.client.start("documented.extract_info", {"text": "Ann is 41"})
+    assert run.result(timeout=40) == {"name": "Ann", "age": 41}
+    assert models.requests[-1]["response_format"]["json_schema"]["schema"]["required"] == ["name"]
+
+
+def test_a_streamed_story_is_the_list_of_its_chunks_in_the_end(cluster, models):
+    models.script("gpt-4o", "Once upon a time")
+    run = cluster.client.start("documented.stream_story", {"topic": "towers"})
+    assert run.result(timeout=40) == ["Once", " upon", " a", " time"]
+    assert models.requests[-1]["stream"] is True
 
 
 # ---- observability, headers, properties

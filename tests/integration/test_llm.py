@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 import pytest
 from asking import SECRET, City
@@ -37,7 +38,7 @@ class Monitor:
         self._admin = cluster.admin
         self._monitor = cluster.admin.monitor()
 
-    def __enter__(self) -> Monitor:
+    def __enter__(self) -> Self:
         self._monitor.__enter__()
         self._thread = threading.Thread(target=self._listen)
         self._thread.start()
