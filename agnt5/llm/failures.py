@@ -23,6 +23,9 @@ _WRAPPING = re.compile(r"^(?:litellm\.)?\w*(?:Error|Timeout|Exception)(?::| -)\s
 _PASSING = frozenset({408, 409, 425, 429})
 _SERVER = 500
 _NO_FUNDS = "insufficient_quota"
+_NO_KEY = re.compile(
+    r"missing credentials|api[_ ]key.{0,80}(?:must be set|not set|missing|required|environment)", re.IGNORECASE
+)
 
 _TIMED_OUT = "Timeout"
 _UNREACHED = ("APIConnectionError", "APITimeoutError")
@@ -32,6 +35,12 @@ _AGAINST_POLICY = "ContentPolicyViolationError"
 
 class MalformedAnswerError(Exception):
     """A provider's answer is not what its API promises."""
+
+
+class UnprocessableError(Exception):
+    """The provider answered 422, also after LiteLLM had left out what it could, which then gives nothing at all."""
+
+    status_code = 422
 
 
 def failure_of(error: Exception, model: str, *, timeout_s: float, secrets: Iterable[str], provider: str) -> LLMError:
@@ -82,7 +91,7 @@ def _status(error: Exception) -> int:
     """The HTTP status; 0 where the provider did not answer, whatever LiteLLM makes of that."""
     if isinstance(error, MalformedAnswerError | TimeoutError) or _is(error, _TIMED_OUT):
         return 0
-    if any(type(cause).__name__ in _UNREACHED for cause in _causes(error)):
+    if any(type(cause).__name__ in _UNREACHED for cause in _causes(error)) or _has_no_key(error):
         return 0
     status = getattr(error, "status_code", 0)
     return status if isinstance(status, int) and not _is_no_json(error) else 0
@@ -100,7 +109,7 @@ def _said(error: Exception, timeout_s: float) -> str:
 
 def _plain(error: Exception) -> str:
     """What the provider said, without the names that LiteLLM puts before it."""
-    text = str(getattr(error, "message", "") or error or type(error).__name__)
+    text = str(getattr(error, "message", "")) or str(error) or type(error).__name__
     while (shorter := _WRAPPING.sub("", text, count=1)) != text and shorter:
         text = shorter
     return text.strip()
@@ -109,7 +118,7 @@ def _plain(error: Exception) -> str:
 def _is_final(error: Exception, status: int) -> bool:
     if isinstance(error, Agnt5Error):
         return False
-    if _is(error, _TOO_LONG) or _is(error, _AGAINST_POLICY) or _NO_FUNDS in str(error):
+    if _is(error, _TOO_LONG) or _is(error, _AGAINST_POLICY) or _NO_FUNDS in str(error) or _has_no_key(error):
         return True
     if status:
         return status < _SERVER and status not in _PASSING
@@ -125,6 +134,8 @@ def _advice(error: Exception, status: int, provider: str) -> str:
         return "the provider's policy forbids it; change the prompt"
     if _NO_FUNDS in str(error):
         return "the account has nothing left; top it up, or name a fallback: model=[...]"
+    if _has_no_key(error):
+        return f"set {variable} for the workers, or give api_key="
     return {
         401: f"set {variable} for the workers, or give api_key=",
         402: "the account has nothing left; top it up, or name a fallback: model=[...]",
@@ -162,6 +173,11 @@ def wait_of(headers: Mapping[str, Any], now: datetime | None = None) -> float | 
 def _is(error: Exception, name: str) -> bool:
     """By name: LiteLLM may not be loaded, and its classes move."""
     return any(kind.__name__ == name for kind in type(error).__mro__)
+
+
+def _has_no_key(error: Exception) -> bool:
+    """Whether nothing was sent for want of a key, which LiteLLM tells as an error of the server."""
+    return getattr(error, "status_code", _SERVER) >= _SERVER and _NO_KEY.search(str(error)) is not None
 
 
 def _is_no_json(error: Exception) -> bool:

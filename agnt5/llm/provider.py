@@ -12,7 +12,7 @@ from typing import Any
 from agnt5.contracts.errors import Agnt5Error, LLMError
 from agnt5.llm import loading, scripted, spending, structured
 from agnt5.llm.answers import Collected, response_of
-from agnt5.llm.failures import failure_of, summed
+from agnt5.llm.failures import UnprocessableError, failure_of, summed
 from agnt5.llm.messages import opened
 from agnt5.llm.requests import Request
 from agnt5.llm.responses import LLMChunk, LLMResponse
@@ -52,7 +52,7 @@ async def ask(request: Request, chance: Chance = Chance()) -> LLMResponse:
     raise summed(failures, request.models)
 
 
-async def stream(request: Request, chance: Chance = Chance()) -> AsyncGenerator[LLMChunk]:
+async def stream(request: Request, chance: Chance = Chance()) -> AsyncGenerator[LLMChunk, None]:
     """The answer as it comes; the last chunk has the whole `response`. Raises as `ask` does.
 
     What fails before the first chunk is tried again, with this model or the next. What fails later is not: somebody
@@ -97,7 +97,7 @@ async def _answer(request: Request, model: str) -> LLMResponse:
     return response.model_copy(update={"cost": _cost(litellm, answer, response)})
 
 
-async def _parts(request: Request, model: str) -> AsyncGenerator[LLMChunk]:
+async def _parts(request: Request, model: str) -> AsyncGenerator[LLMChunk, None]:
     if model.startswith(scripted.PREFIX):
         async for chunk in scripted.stream(request, model):
             yield chunk
@@ -106,13 +106,13 @@ async def _parts(request: Request, model: str) -> AsyncGenerator[LLMChunk]:
     async with asyncio.timeout(request.timeout_s):
         answer = await _open(litellm, _arguments(litellm, request, model))
     try:
-        coming: Any = aiter(answer)
+        coming = aiter(answer)
         while True:
             async with asyncio.timeout(request.timeout_s):
-                chunk = await anext(coming, None)
-            if chunk is None:
+                part = await anext(coming, None)
+            if part is None:
                 break
-            if text := collected.add(chunk):
+            if text := collected.add(part):
                 yield LLMChunk(text=text)
     finally:
         await _close(answer)
@@ -125,12 +125,18 @@ async def _parts(request: Request, model: str) -> AsyncGenerator[LLMChunk]:
 
 async def _call(litellm: Any, arguments: dict[str, Any]) -> Any:
     """One plain call."""
-    return await litellm.acompletion(**arguments)
+    return _given(await litellm.acompletion(**arguments))
 
 
 async def _open(litellm: Any, arguments: dict[str, Any]) -> Any:
     """One streamed call: what it gives is iterated, then closed."""
-    return await litellm.acompletion(**arguments, stream=True, stream_options={"include_usage": True})
+    return _given(await litellm.acompletion(**arguments, stream=True, stream_options={"include_usage": True}))
+
+
+def _given(answer: Any) -> Any:
+    if answer is None:
+        raise UnprocessableError("the provider does not take the request as it is")
+    return answer
 
 
 async def _close(answer: Any) -> None:

@@ -24,6 +24,9 @@ KEY = "sk-test-key-of-the-fake-provider"
 """What clients of `LLMServer.env` send as their key."""
 
 
+CUT = web.RequestKey("cut", bool)
+
+
 @dataclass(frozen=True)
 class Pause:
     """Nothing happens for so long."""
@@ -78,7 +81,7 @@ def json_reply(data: Any) -> Reply:
     return said(json.dumps(data))
 
 
-def status(code: int, *, retry_after: float | str | None = None, message: str = "", **error: Any) -> Reply:
+def status(code: int, /, *, retry_after: float | str | None = None, message: str = "", **error: Any) -> Reply:
     """An error. More of its body by keyword: `status(400, code="context_length_exceeded")`."""
     headers = {} if retry_after is None else {"retry-after": str(retry_after)}
     told = {"message": message or f"the fake provider says {code}", "type": "error", "param": None, "code": None}
@@ -222,9 +225,9 @@ class LLMServer:
     async def _open(self) -> None:
         app = web.Application(client_max_size=1 << 26)
         app.router.add_post("/v1/chat/completions", self._complete)
-        self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None)
+        self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0, backlog=4096, shutdown_timeout=0.1)
+        site = web.TCPSite(self._runner, "127.0.0.1", 0, backlog=4096)
         await site.start()
         self.port = self._runner.addresses[0][1]
 
@@ -249,7 +252,7 @@ class LLMServer:
                 return await self._stream(request, body, reply)
             return await self._plain(request, body, reply)
         except (ConnectionResetError, asyncio.CancelledError):
-            self.left += "cut" not in request
+            self.left += CUT not in request
             raise
 
     def _next(self, body: dict[str, Any]) -> Reply:
@@ -325,7 +328,7 @@ class LLMServer:
 
 async def _cut(request: web.Request) -> None:
     assert request.transport is not None
-    request["cut"] = True
+    request[CUT] = True
     request.transport.abort()
     await asyncio.Event().wait()  # until the server cancels us, since the connection is gone
 
