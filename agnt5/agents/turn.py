@@ -14,7 +14,7 @@ from agnt5.agents.memory import Memory, check_conversation
 from agnt5.agents.results import AgentResult
 from agnt5.contracts.errors import InvalidInputError, ToolLoopError
 from agnt5.llm.responses import LLMResponse, ToolCall, Usage
-from agnt5.sdk.tool_loop import Message, ToolLoop, masked, offered_tools, result_of, said, terms_of
+from agnt5.sdk.tool_loop import Message, ToolLoop, masked, offered_tools, result_of, terms_of
 
 if TYPE_CHECKING:
     from agnt5.sdk.context import Context
@@ -123,7 +123,7 @@ class Turn:
         """Take an answer in, and make its calls; gives what came of it as events. Raises `ToolLoopError`."""
         self._asked += 1
         self._tally.add(answer)
-        self._said.append(said(answer))
+        self._said.append(answer.message())
         self._answer, self.answered = answer, not answer.tool_calls
         if self.answered:
             return []

@@ -113,7 +113,9 @@ def _call(number: int, call: tuple[str, str, Any], request: Request) -> ToolCall
         fault = f"there is no tool {name!r}; there are: {known}"
     kept = arguments if isinstance(arguments, dict) else {}
     text = raw if isinstance(raw, str) else codec.dumps(raw, what="arguments").decode()
-    return ToolCall(id=call_id, name=name, arguments=kept, error=fault, raw=text[:_RAW_LIMIT] if fault else "")
+    if not fault and text == codec.dumps(kept, what="arguments").decode():
+        text = ""  # the arguments say it all
+    return ToolCall(id=call_id, name=name, arguments=kept, error=fault, raw=text[:_RAW_LIMIT] if fault else text)
 
 
 def _usage(usage: Any) -> Usage:

@@ -35,7 +35,7 @@ class ToolCall(_Frozen):
     """A tool that the model wants to have called.
 
     `arguments` fit the tool's schema, unless `error` says why they do not, or that there is no such tool; `raw` is
-    what the model wrote then.
+    what the model wrote, where that is not just `arguments` as compact JSON.
     """
 
     id: str

@@ -115,7 +115,7 @@ class Calls:
             host.dispatcher.send(called.out)
             if called.heir is not None:
                 if mode == "write" and snapshot.holder != command.id:
-                    # the call was sent a second time, with its script, so that the look came before it
+                    # a server that did not know the script yet: it was sent again, behind the look
                     snapshot = await look_at_entity(host.store, command.id)
                 host.adopt(called.heir, snapshot)
 

@@ -155,7 +155,7 @@ class LLM:
         budget: Budget | Sequence[Budget] = (),
         approval_timeout: timedelta | float | None = None,
         required_roles: Iterable[str] | None = None,
-        system: str | None = None,
+        system: str | SecretStr | None = None,
         key: str | None = None,
         **params: Any,
     ) -> ToolsResponse:
@@ -204,6 +204,8 @@ class LLM:
             retries=requests.checked_retries(retries, where),
         )
         wanted = None if json_schema is None else Wanted(json_schema, model_class)
+        if not isinstance(budget, Budget | Sequence):
+            raise InvalidInputError(f"{where}: budget: an agnt5.Budget or a list of them is needed, found {budget!r}")
         budgets = applicable(self._info.tree, self._info.headers, budget)
         return Question(request, requests.checked_key(key, where), wanted, budgets)
 

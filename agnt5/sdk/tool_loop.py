@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, SecretBytes, SecretStr
 
-from agnt5 import codec
 from agnt5.contracts.approvals import check_texts
 from agnt5.contracts.errors import InvalidInputError, ToolLoopError, WrongContextError
+from agnt5.llm.messages import Message, messages_of
 from agnt5.llm.responses import LLMResponse, ToolCall, Usage
 from agnt5.llm.tools import Tool
 from agnt5.sdk.context import Context
@@ -32,7 +32,6 @@ CALLS_LIMIT = 64
 """Calls of one answer that are made; the model is told of the others that they were not."""
 
 _SHOWN = 100
-Message = dict[str, Any]
 
 
 class ToolsResponse(LLMResponse):
@@ -73,7 +72,7 @@ class ToolLoop:
         while True:
             answer = await self.answer(messages, len(answers) + 1)
             answers.append(answer)
-            messages.append(said(answer))
+            messages.append(answer.message())
             if not answer.tool_calls:
                 return _summed(answers, messages)
             if len(answers) >= self.max_rounds:
@@ -139,7 +138,7 @@ class ToolLoop:
 async def run_tools(  # noqa: PLR0913 - what there is to say about a loop
     ctx: Context, prompt: Any, model: str | Sequence[str], tools: Any, *, max_rounds: Any,
     approve: Iterable[str], approval_timeout: timedelta | float | None, required_roles: Iterable[str] | None,
-    system: str | None, key: str | None, ask: Mapping[str, Any],
+    system: Any, key: str | None, ask: Mapping[str, Any],
 ) -> ToolsResponse:  # fmt: skip
     """The rules are those of `LLM.run_tools`. Everything is checked before the model is asked."""
     if isinstance(max_rounds, bool) or not isinstance(max_rounds, int) or max_rounds < 1:
@@ -149,7 +148,7 @@ async def run_tools(  # noqa: PLR0913 - what there is to say about a loop
     loop = ToolLoop(
         ctx=ctx, tools=offered, model=model, max_rounds=max_rounds, terms=terms, key=key, ask=dict(ask)
     )  # fmt: skip
-    return await loop.run(_conversation(prompt, system))
+    return await loop.run(messages_of(prompt, system, "ctx.llm.run_tools"))
 
 
 def terms_of(
@@ -207,33 +206,13 @@ def _approved(ctx: Context, offered: dict[str, Tool], approve: Iterable[str], wh
     return needed
 
 
-def _conversation(prompt: Any, system: str | None) -> list[Message]:
-    messages = list(prompt) if isinstance(prompt, list | tuple) else [{"role": "user", "content": prompt}]
-    return messages if system is None else [{"role": "system", "content": system}, *messages]
-
-
-def said(answer: LLMResponse) -> Message:
-    """An answer as a message: its calls as the provider gave them."""
-    if not answer.tool_calls:
-        return {"role": "assistant", "content": answer.text}
-    calls = [
-        {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": _written(call)}}
-        for call in answer.tool_calls
-    ]
-    return {"role": "assistant", "content": answer.text or None, "tool_calls": calls}
-
-
 def result_of(call: ToolCall, outcome: Outcome) -> Message:
     """What came of a call as a message."""
     return {"role": "tool", "tool_call_id": call.id, "content": content_of(outcome)}
 
 
-def _written(call: ToolCall) -> str:
-    return call.raw or codec.dumps(call.arguments, what="arguments").decode()
-
-
 def _short(call: ToolCall) -> str:
-    text = _written(call)
+    text = call.data()["function"]["arguments"]
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 

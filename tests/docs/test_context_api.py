@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from support.cluster import Cluster
-from support.llm_server import LLMServer, tool_calls
+from support.llm_server import LLMServer, json_reply, tool_calls
 from support.waiting import until_sync
 
 from agnt5 import ApprovalRefusedError, Context, LLMResponse, TaskFailedError
@@ -69,6 +69,10 @@ AS_THEY_ARE = [
     "Signals: emit",
     "Timers & Sleep",
     "Human-in-the-Loop",
+    "LLM Generation: simple",
+    "LLM Generation: chat",
+    "LLM Generation: structured",
+    "Streaming",
     "Logging",
     "Request Headers",
     "Context Properties",
@@ -87,10 +91,6 @@ by name. It is run without the `, ...` of those two calls, and else as it is.
 """
 
 NOT_YET = {
-    "LLM Generation: simple": "llm",
-    "LLM Generation: chat": "llm",
-    "LLM Generation: structured": "llm",
-    "Streaming": "llm",
     "Metrics": "metrics",
     "Distributed Tracing": "trace_span",
     "Secrets": "secrets",
@@ -121,17 +121,16 @@ def documented() -> str:
 
 
 @pytest.fixture(scope="module")
-def provider() -> Iterator[LLMServer]:
-    with LLMServer() as provider:
-        yield provider
+def models() -> Iterator[LLMServer]:
+    with LLMServer() as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
-def cluster(provider) -> Iterator[Cluster]:
+def cluster(models) -> Iterator[Cluster]:
     with Cluster(["surroundings", "documented"], paths=[HERE]) as cluster:
-        cluster.env |= provider.env
         (cluster.folder / "documented.py").write_text(documented())
-        yield cluster.start(cluster.worker(), cluster.beat())
+        yield cluster.start(cluster.worker(**models.env), cluster.beat())
 
 
 # ---- nothing is forgotten
@@ -308,29 +307,62 @@ def _names(cluster, run):
     return set(cluster.timers(run.id))
 
 
+# ---- language models
+
+
+def test_a_model_answers_a_prompt(cluster, models):
+    models.script("gpt-4o-mini", "It is short.")
+    run = cluster.client.start("documented.summarize", {"text": "It is a long text."})
+    assert run.result(timeout=40) == {"summary": "It is short."}  # the first question loads LiteLLM
+    prompt = "Summarize this text: It is a long text."
+    assert models.requests[-1]["messages"] == [{"role": "user", "content": prompt}]
+
+
+def test_a_model_answers_a_conversation(cluster, models):
+    models.script("gpt-4", "I am fine.")
+    said = [{"role": "user", "content": "how are you?"}]
+    run = cluster.client.start("documented.chat_response", {"messages": said})
+    assert run.result(timeout=40) == {"response": "I am fine."}
+    assert models.requests[-1]["messages"] == [{"role": "system", "content": "You are a helpful assistant"}, *said]
+
+
+def test_a_model_answers_with_data_that_fits_a_schema(cluster, models):
+    models.script("gpt-4o-mini", json_reply({"age": "41"}), json_reply({"name": "Ann", "age": 41}))
+    run = cluster.client.start("documented.extract_info", {"text": "Ann is 41"})
+    assert run.result(timeout=40) == {"name": "Ann", "age": 41}
+    assert models.requests[-1]["response_format"]["json_schema"]["schema"]["required"] == ["name"]
+
+
+def test_a_streamed_story_is_the_list_of_its_chunks_in_the_end(cluster, models):
+    models.script("gpt-4o", "Once upon a time")
+    run = cluster.client.start("documented.stream_story", {"topic": "towers"})
+    assert run.result(timeout=40) == ["Once", " upon", " a", " time"]
+    assert models.requests[-1]["stream"] is True
+
+
 # ---- tools of language models
 
 
-def test_a_model_is_offered_a_tool_and_its_calls_are_in_the_response(cluster, provider):
-    provider.script("gpt-4o", tool_calls(("web_search", {"query": "durable", "max_results": 3})))
+def test_a_model_is_offered_a_tool_and_its_calls_are_in_the_response(cluster, models):
+    models.script("gpt-4o", tool_calls(("web_search", {"query": "durable", "max_results": 3})))
     run = cluster.client.start("documented.agent_with_tools", {"query": "What is durable execution?"})
-    response = LLMResponse.model_validate(run.result(timeout=30))
+    response = LLMResponse.model_validate(run.result(timeout=60))
     (call,) = response.tool_calls
     assert (call.name, call.arguments) == ("web_search", {"query": "durable", "max_results": 3})
-    (offered,) = provider.requests[-1]["tools"]
+    (offered,) = models.requests[-1]["tools"]
     assert offered["function"]["description"] == "Search the web for information"
     assert offered["function"]["parameters"]["properties"]["max_results"] == {"type": "integer"}
     assert "searched durable" not in cluster.noted("tools")  # the block registers it, and calls nothing
 
 
-def test_the_tools_that_a_model_asks_for_are_executed(cluster, provider):
+def test_the_tools_that_a_model_asks_for_are_executed(cluster, models):
     asks = tool_calls(("search", {"query": "population of Rome"}), ("calculator", {"expression": "6 * 7"}))
-    provider.script("gpt-4o", asks)
+    models.script("gpt-4o", asks)
     run = cluster.client.start("documented.agent_handler", {"query": "How many are 6 times 7?"})
-    response = LLMResponse.model_validate(run.result(timeout=30))
+    response = LLMResponse.model_validate(run.result(timeout=60))
     assert [call.name for call in response.tool_calls] == ["search", "calculator"]
     assert cluster.noted("tools") == ["searched the web for population of Rome", "calculated 6 * 7"]
-    assert [tool["function"]["name"] for tool in provider.requests[-1]["tools"]] == ["search", "calculator"]
+    assert [tool["function"]["name"] for tool in models.requests[-1]["tools"]] == ["search", "calculator"]
     steps = [event.name for event in run.history() if isinstance(event, StepCompleted)]
     assert steps == ["llm:gpt-4o", "tool:search", "tool:calculator"]
 

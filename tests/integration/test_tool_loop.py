@@ -15,6 +15,8 @@ from agnt5 import ToolsResponse
 from agnt5.replay import events as ev
 
 HERE = Path(__file__).parent
+FIRST_S = 60.0
+"""A worker that has just started loads LiteLLM for its first question."""
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +59,11 @@ def test_tools_of_every_kind_are_called_and_the_model_is_told(cluster, provider,
         said("All done."),
     )  # fmt: skip
     run = cluster.client.start(f"tooling.{handler}", {"question": f"go-{handler}"})
-    found = ToolsResponse.model_validate(run.result(timeout=30))
+    found = ToolsResponse.model_validate(run.result(timeout=FIRST_S))
     assert (found.text, found.rounds, provider.count()) == ("All done.", 3, 3)
-    assert found.messages == [*provider.requests[-1]["messages"], {"role": "assistant", "content": "All done."}]
+    sent = [{"content": None, **message} for message in provider.requests[-1]["messages"]]
+    assert found.messages == [*sent, {"role": "assistant", "content": "All done."}]
+    assert found.messages[1]["tool_calls"][0]["function"]["arguments"] == f'{{"word": "{handler}-a"}}'  # as it came
     assert found.usage.prompt_tokens > 0
     told_ = told(provider)
     entry = lambda word: f'{{"word":"{word}","letters":{len(word)}}}'
@@ -76,31 +80,43 @@ def test_tools_of_every_kind_are_called_and_the_model_is_told(cluster, provider,
     cluster.sound()
 
 
-@pytest.mark.parametrize("handler", ["in_workflow", "in_function"])
-def test_a_worker_that_dies_between_two_rounds_asks_and_calls_nothing_again(cluster, provider, handler):
+def test_a_worker_that_dies_between_two_rounds_asks_and_calls_nothing_again(cluster, provider):
     (worker, _) = cluster.nodes
-    look = "look_up" if handler == "in_workflow" else "look"
-    key = f"killed-{handler}"
-    asks = tool_calls(
-        (look, {"word": key}), ("weigh", {"thing": key}), ("put", {"book": key}), ("ask_twice", {"word": f"{key}-2"})
-    )
-    provider.script(MODEL, asks, gated("second", tool_calls((look, {"word": f"{key}-3"}))), said("done"))
-    run = cluster.client.start(f"tooling.{handler}", {"question": key})
-    provider.wait_held("second", timeout=20)
+    keys = {"in_workflow": "killed-w", "in_function": "killed-f"}
+    provider.script(MODEL, answering)
+    runs = {key: cluster.client.start(f"tooling.{handler}", {"question": key}) for handler, key in keys.items()}
+    provider.wait_held("second", 2, timeout=FIRST_S)
     worker.kill()
-    provider.script(MODEL, tool_calls((look, {"word": f"{key}-3"})), said("done"))
+    before = len(provider.requests)
+    provider.release("second")
     worker.restart()
-    found = ToolsResponse.model_validate(run.result(timeout=40))
-    assert (found.text, found.rounds) == ("done", 3)
-    # the first answer is not asked for again; the second was never given, and the question is the same
-    assert provider.count() == 4
-    questions = [body["messages"] for body in provider.requests]
-    assert questions[1] == questions[2]
-    looked = sorted(line for line in cluster.noted("looked") if line.startswith(key))
-    assert looked == [key, f"{key}-2", f"{key}-2", f"{key}-3"]
-    assert cluster.noted("weighed").count(key) == 1
-    assert cluster.client.entity_state("Shelf", key).state == {"books": [key]}
+    for key, run in runs.items():
+        found = ToolsResponse.model_validate(run.result(timeout=FIRST_S))
+        assert (found.text, found.rounds) == ("done", 3)
+        questions = [body["messages"] for body in provider.requests if body["messages"][0]["content"] == key]
+        # the first answer is recorded; the second was never given, and it is asked for with the same words
+        assert [len(messages) for messages in questions] == [1, 6, 6, 8]
+        assert questions[1] == questions[2]
+        looked = sorted(line for line in cluster.noted("looked") if line.startswith(key))
+        assert looked == [key, f"{key}-2", f"{key}-2", f"{key}-3"]
+        assert cluster.noted("weighed").count(key) == 1
+        assert cluster.client.entity_state("Shelf", key).state == {"books": [key]}
+    assert (before, provider.count()) == (4, 8)
     cluster.sound()
+
+
+def answering(body: dict) -> object:
+    """Four calls, then one more at a gate, then an end."""
+    key, asked = body["messages"][0]["content"], len(body["messages"])
+    look = next(name for name in ("look", "look_up") if name in [one["function"]["name"] for one in body["tools"]])
+    if asked == 1:
+        return tool_calls(
+            (look, {"word": key}),
+            ("weigh", {"thing": key}),
+            ("put", {"book": key}),
+            ("ask_twice", {"word": f"{key}-2"}),
+        )
+    return gated("second", tool_calls((look, {"word": f"{key}-3"}))) if asked == 6 else said("done")
 
 
 @pytest.mark.parametrize(
@@ -113,8 +129,8 @@ def test_a_worker_that_dies_between_two_rounds_asks_and_calls_nothing_again(clus
 def test_a_tool_waits_for_the_decision_of_people(cluster, provider, decision, said_):
     order = f"o-{decision}"
     provider.script(MODEL, tool_calls(("refund", {"order": order, "euros": 9.5})), said("ok"))
-    run = cluster.client.start("tooling.in_workflow", {"question": f"refund {order}"})
-    until_sync(lambda: cluster.client.approvals(run_id=run.id), 20.0)
+    run = cluster.client.start("tooling.in_workflow", {"question": f"refund-{order}"})
+    until_sync(lambda: cluster.client.approvals(run_id=run.id), FIRST_S)
     (asked,) = cluster.client.approvals(run_id=run.id)
     assert (asked.name, asked.required_roles) == ("tool:refund", ["boss"])
     assert asked.payload["arguments"] == {"order": order, "euros": 9.5}
