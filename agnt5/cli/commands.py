@@ -14,8 +14,9 @@ from agnt5.cli.place import chosen_url
 from agnt5.cli.show import print_run, print_runs
 from agnt5.cli.values import pairs, read_input, read_json, text_parameters
 from agnt5.client import Client
+from agnt5.client.moments import collapse
 from agnt5.client.runs import RunState
-from agnt5.client.timeline import collapse, timeline
+from agnt5.client.timeline import timeline
 from agnt5.replay import events as ev
 
 CHILDREN_LIMIT = 200

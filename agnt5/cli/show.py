@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from agnt5.cli.output import Cell, as_json, columns, cut, line
+from agnt5.client.moments import Moment, span
 from agnt5.client.runs import RunState
-from agnt5.client.timeline import Moment, span
 
 PREVIEW = 2000
 """Characters of an input or result that are shown; --json has all."""

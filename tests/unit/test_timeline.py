@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from agnt5.client.timeline import collapse, span, timeline
+from agnt5.client.moments import collapse, span
+from agnt5.client.timeline import timeline
 from agnt5.replay import events as ev
 
 START = ev.RunStarted(at=1000, handler="a.b", kind="workflow")

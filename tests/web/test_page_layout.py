@@ -6,7 +6,8 @@ from itertools import pairwise
 
 import pytest
 
-from agnt5.client.timeline import Moment, collapse, timeline
+from agnt5.client.moments import Moment, collapse
+from agnt5.client.timeline import timeline
 from agnt5.replay import events as ev
 from agnt5.web.pages.layout import MOST_LANES, Child, Try, lay_out, tries_of
 from agnt5.web.pages.scale import scale_of, tick_label
@@ -123,10 +124,9 @@ def test_the_shortest_bar_can_be_seen_at_the_end_of_the_axis():
     assert lane.bars[0].x + lane.bars[0].w <= 100
 
 
-def test_a_step_is_recorded_when_it_ends():
-    moments = [Moment(at_ms=1000, kind="run", what=""), Moment(at_ms=1500, kind="step", what="step s", took_ms=250)]
-    (_, lane) = lay_out(moments, Child(1000), begin_ms=1000, end_ms=2000, now_ms=2000).lanes
-    assert (lane.bars[0].x, lane.bars[0].w) == (25, 25)
+def test_a_step_is_recorded_when_it_ends_and_drawn_from_its_beginning():
+    (_, lane) = chart(ev.StepCompleted(at=1500, seq=1, name="s", took_ms=250), end_ms=2000).lanes
+    assert (lane.bars[0].x, lane.bars[0].w, lane.took) == (25, 25, "250 ms")
 
 
 def test_a_moment_without_length_is_a_mark():

@@ -13,7 +13,8 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from agnt5 import codec
 from agnt5.client import AsyncClient
 from agnt5.client.follow import Followed
-from agnt5.client.timeline import collapse, timeline
+from agnt5.client.moments import collapse
+from agnt5.client.timeline import timeline
 from agnt5.contracts.clock import at_ms
 from agnt5.contracts.errors import Agnt5Error
 from agnt5.replay import events as ev

@@ -10,8 +10,9 @@ from datetime import datetime
 from typing import Any
 
 from agnt5.client import AsyncClient
+from agnt5.client.moments import brief, collapse
 from agnt5.client.runs import RunState
-from agnt5.client.timeline import brief, collapse, timeline
+from agnt5.client.timeline import timeline
 from agnt5.contracts.clock import at_ms, now_ms
 from agnt5.contracts.runs import RunStatus
 from agnt5.replay import events as ev
