@@ -147,14 +147,15 @@ def span(ms: float) -> str:
 
 def brief(error: Mapping[str, Any]) -> str:
     """An error's type and message on one line."""
-    return _cut(f"{error.get('type', 'Error')}: {error.get('message', '')}", 2 * _PREVIEW)
+    return one_line(f"{error.get('type', 'Error')}: {error.get('message', '')}")
 
 
 def preview(value: Any) -> str:
     """The beginning of a value on one line."""
-    return _cut(repr(value), _PREVIEW)
+    return one_line(repr(value), _PREVIEW)
 
 
-def _cut(text: str, limit: int) -> str:
+def one_line(text: str, limit: int = 2 * _PREVIEW) -> str:
+    """The beginning of a text on one line."""
     flat = " ".join(text.split())
     return flat if len(flat) <= limit else flat[: limit - 3] + "..."

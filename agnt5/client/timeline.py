@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from agnt5.client.maps import MAP, Maps
-from agnt5.client.moments import Moment, Outcome, brief, preview, span
+from agnt5.client.moments import Moment, Outcome, brief, one_line, preview, span
 from agnt5.client.spending import LLM, spending_of
 from agnt5.replay import events as ev
 
@@ -150,13 +150,17 @@ class _Story:
         elif event.name.startswith(LLM):
             spent = spending_of(event.result)
             self._add_step(event, "ok", _answer(event.result, spent.detail()), spent=spent)
+        elif event.name.startswith(TOOL):
+            self._add_step(event, *_outcome(event.result))
         else:
-            self._add_step(event, "ok", preview(event.result) if event.name.startswith(TOOL) else "")
+            self._add_step(event, "ok")
 
     def step_failed(self, event: ev.StepFailed) -> None:
         self._add_step(event, "failed", brief(event.error))
 
-    def _add_step(self, event: ev.StepCompleted | ev.StepFailed, outcome: Outcome, detail: str, **more: Any) -> None:
+    def _add_step(
+        self, event: ev.StepCompleted | ev.StepFailed, outcome: Outcome, detail: str = "", **more: Any
+    ) -> None:
         """A step is recorded when it ends; its place is where it began, by what the journal says of its length."""
         begun_ms = max(event.at - event.took_ms, self.moments[0].at_ms if self.moments else 0)
         kind, what = _sort_of(event.name)
@@ -242,6 +246,17 @@ def _answer(answer: Any, cost: str) -> str:
     reason = known.get("finish_reason", "stop")
     ended = f"wants {', '.join(asked)}" if asked else f"ended by {reason}" if reason != "stop" else ""
     return ", ".join(part for part in (cost, ended) if part)
+
+
+def _outcome(recorded: Any) -> tuple[Outcome, str]:
+    """What came of a tool's call: a value alone, or what a model was told of it, `{"result"}` or `{"error"}`."""
+    match recorded:
+        case {"error": str(error)} if len(recorded) == 1:
+            return "failed", one_line(error)
+        case {"result": value} if recorded.keys() <= {"result", "cut_from"}:
+            return "ok", preview(value)
+        case _:
+            return "ok", preview(recorded)
 
 
 def _method(kind: type[ev.Event]) -> Callable[[_Story, Any], None]:

@@ -45,7 +45,7 @@ class Place:
 
     def __init__(self, port: CommandPort, name: str = "") -> None:
         self.port = port
-        self.name = name
+        self.name = name or getattr(port, "scope", "")  # of a tool's call, whose port is a part of its run's
         self._maps = 0
         self._children = 0
 
