@@ -11,7 +11,7 @@ from agnt5.cli.output import Cell, as_json, columns, cut, hint, line, print_json
 from agnt5.cli.place import chosen_url
 from agnt5.cli.values import read_json
 from agnt5.client import ApprovalState, Client
-from agnt5.client.timeline import span
+from agnt5.client.moments import span
 
 _STYLES = {"open": "open", "approved": "ok", "rejected": "failed"}
 

@@ -14,8 +14,10 @@ from agnt5.cli.place import chosen_url
 from agnt5.cli.show import print_run, print_runs
 from agnt5.cli.values import pairs, read_input, read_json, text_parameters
 from agnt5.client import Client
+from agnt5.client.moments import collapse
 from agnt5.client.runs import RunState
-from agnt5.client.timeline import collapse, timeline
+from agnt5.client.spending import spent_in
+from agnt5.client.timeline import timeline
 from agnt5.replay import events as ev
 
 CHILDREN_LIMIT = 200
@@ -83,12 +85,13 @@ def show_run(url: str | None, run_id: str, *, journal: bool, full: bool, json: b
     moments = timeline(events, {child.id: child.status.value for child in children})
     told = moments if full else collapse(moments)
     if json:
-        print_json({**asdict(state), "timeline": [asdict(moment) for moment in moments]})
+        spent = asdict(spent_in(events))
+        print_json({**asdict(state), "timeline": [asdict(moment) for moment in moments], "spent": spent})
     elif journal:
         for event in events:
             print_json({"e": type(event).__name__, **asdict(event)}, indent=None)
     else:
-        print_run(state, told, started_ms=events[0].at)
+        print_run(state, told, started_ms=events[0].at, spent=spent_in(events))
 
 
 def version() -> None:

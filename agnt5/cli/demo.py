@@ -21,7 +21,8 @@ from agnt5.cli.proof import Check, checks
 from agnt5.cli.second_act import SecondAct
 from agnt5.cli.show import print_timeline
 from agnt5.client import Client, Run
-from agnt5.client.timeline import collapse, timeline
+from agnt5.client.moments import collapse
+from agnt5.client.timeline import timeline
 from agnt5.contracts.errors import ConfigurationError
 from agnt5.demo.analysis import list_files
 from agnt5.replay import events as ev

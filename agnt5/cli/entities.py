@@ -11,7 +11,7 @@ from agnt5.cli.place import chosen_url
 from agnt5.cli.values import pairs, read_input, text_parameters
 from agnt5.client import Client
 from agnt5.client.entities import EntityState
-from agnt5.client.timeline import span
+from agnt5.client.moments import span
 
 
 def list_entities(url: str | None, entity_type: str | None, *, limit: int, json: bool) -> None:

@@ -14,7 +14,8 @@ from agnt5.cli.processes import wait_until
 from agnt5.cli.proof import Check
 from agnt5.cli.show import print_timeline
 from agnt5.client import Client, Run
-from agnt5.client.timeline import collapse, timeline
+from agnt5.client.moments import collapse
+from agnt5.client.timeline import timeline
 from agnt5.contracts.errors import ConfigurationError
 from agnt5.demo.deployment import APPROVAL
 from agnt5.replay import events as ev

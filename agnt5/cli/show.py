@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from agnt5.cli.output import Cell, as_json, columns, cut, line
+from agnt5.client.moments import Moment, span
 from agnt5.client.runs import RunState
-from agnt5.client.timeline import Moment, span
+from agnt5.client.spending import Spending
 
 PREVIEW = 2000
 """Characters of an input or result that are shown; --json has all."""
@@ -30,8 +31,8 @@ def print_runs(states: Sequence[RunState]) -> None:
     columns(rows)
 
 
-def print_run(state: RunState, moments: Sequence[Moment], *, started_ms: int) -> None:
-    """Everything about one run: facts, input, outcome, timeline."""
+def print_run(state: RunState, moments: Sequence[Moment], *, started_ms: int, spent: Spending) -> None:
+    """Everything about one run: facts, input, outcome, timeline, what models have cost."""
     columns(_facts(state), indent="")
     line()
     _block("input", state.input)
@@ -45,6 +46,9 @@ def print_run(state: RunState, moments: Sequence[Moment], *, started_ms: int) ->
         _block("result", state.result)
     line()
     print_timeline(moments, started_ms=started_ms)
+    if spent.answers:
+        line()
+        line(spent.total())
 
 
 def print_timeline(moments: Sequence[Moment], *, started_ms: int) -> None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from agnt5.client.entity_checks import check_call, check_entities
 from agnt5.client.findings import Expire, Finding, Mend, Reap
+from agnt5.client.moments import span
 from agnt5.client.survey import Seen, SeenAsk, Shard
-from agnt5.client.timeline import span
 from agnt5.contracts.ids import entity_of
 from agnt5.replay import journal
 from agnt5.store import keys

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from agnt5.client.findings import Finding, Reap, Severity
+from agnt5.client.moments import span
 from agnt5.client.survey import Seen, Survey
-from agnt5.client.timeline import span
 from agnt5.contracts.settings import Settings
 
 OVERDUE_MS = 5000

@@ -4,34 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+from agnt5.client.maps import MAP, Maps
+from agnt5.client.moments import Moment, Outcome, brief, one_line, preview, span
+from agnt5.client.spending import LLM, spending_of
 from agnt5.replay import events as ev
 
-Outcome = Literal["", "ok", "failed", "open", "cancelled", "note"]
-
-COLLAPSE = 6
-"""So many neighbouring tasks of one handler are told as one line."""
-
-_PREVIEW = 60
-
-
-@dataclass(slots=True, kw_only=True)
-class Moment:
-    """One line of a story. `took_ms` is None for what has no duration or goes on still; `detail` is an aside.
-
-    A collapsed moment has those that it stands for as its `parts`.
-    """
-
-    at_ms: int
-    kind: str
-    what: str
-    outcome: Outcome = ""
-    took_ms: int | None = None
-    detail: str = ""
-    child: str = ""
-    parts: Sequence[Moment] = ()
+TOOL = "tool:"
+"""How the names of steps begin that record what a tool gave."""
 
 
 def timeline(events: Sequence[ev.Event], children: Mapping[str, str] | None = None) -> list[Moment]:
@@ -42,59 +23,6 @@ def timeline(events: Sequence[ev.Event], children: Mapping[str, str] | None = No
     if events and isinstance(events[-1], ev.RunCompleted | ev.RunFailed | ev.RunCancelled):
         story.close()
     return story.moments
-
-
-def collapse(moments: Sequence[Moment], least: int = COLLAPSE) -> list[Moment]:
-    """Neighbouring tasks of one handler as one moment, where there are at least `least` of them."""
-    told: list[Moment] = []
-    group: list[Moment] = []
-    for moment in [*moments, None]:
-        if moment is not None and group and moment.kind == "task" and moment.what == group[0].what:
-            group.append(moment)
-            continue
-        told += [_together(group)] if len(group) >= least else group
-        group = []
-        if moment is not None:
-            group = [moment]
-    return told
-
-
-def span(ms: float) -> str:
-    """A duration for people: 12 ms, 1.23 s, 2m 03s, 3h 04m, 2d 05h."""
-    seconds = ms / 1000
-    if ms < 1000:  # noqa: PLR2004
-        return f"{ms:.0f} ms"
-    if seconds < 60:  # noqa: PLR2004
-        return f"{seconds:.2f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:  # noqa: PLR2004
-        return f"{minutes}m {rest:02d}s"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 24:  # noqa: PLR2004
-        return f"{hours}h {minutes:02d}m"
-    days, hours = divmod(hours, 24)
-    return f"{days}d {hours:02d}h"
-
-
-def _together(group: list[Moment]) -> Moment:
-    counts: dict[str, int] = {}
-    for moment in group:
-        counts[moment.outcome or "ok"] = counts.get(moment.outcome or "ok", 0) + 1
-    ends = [moment.at_ms + moment.took_ms for moment in group if moment.took_ms is not None]
-    done = len(ends) == len(group)
-    outcome: Outcome = "failed" if counts.get("failed") else "open" if not done else "ok"
-    times = sorted(moment.took_ms for moment in group if moment.took_ms is not None)
-    each = f"; each {span(times[0])} to {span(times[-1])}" if times else ""
-    return Moment(
-        at_ms=group[0].at_ms,
-        kind="task",
-        what=f"{len(group)} x {group[0].what}",
-        outcome=outcome,
-        took_ms=max(ends) - group[0].at_ms if done else None,
-        detail=", ".join(f"{count} {name}" for name, count in counts.items()) + each,
-        child=f"{group[0].child} ... {group[-1].child.rpartition('~')[2]}",
-        parts=group,
-    )
 
 
 _REFUSED = {
@@ -115,6 +43,7 @@ class _Story:
         self._open: dict[int, Moment] = {}
         self._waits: dict[str, deque[Moment]] = {}
         self._early: dict[str, deque[Moment]] = {}
+        self._maps = Maps()
 
     def _add(self, event: ev.Event, kind: str, what: str, outcome: Outcome = "", **more: Any) -> Moment:
         moment = Moment(at_ms=event.at, kind=kind, what=what, outcome=outcome, **more)
@@ -131,7 +60,8 @@ class _Story:
         for moment in self.moments:
             if moment.outcome == "open":
                 moment.outcome = "note"
-                moment.detail = f"{moment.detail}, not waited for" if moment.detail else "not waited for"
+                why = "not finished" if moment.kind == "map" else "not waited for"
+                moment.detail = f"{moment.detail}, {why}" if moment.detail else why
 
     # ---- lifecycle
 
@@ -171,16 +101,24 @@ class _Story:
     def task_scheduled(self, event: ev.TaskScheduled) -> None:
         status = self._children.get(event.id, "")
         detail = event.id + (f", {status}" if status else "")
-        self._open[event.seq] = self._add(event, "task", event.handler, "open", detail=detail, child=event.id)
+        within = self._maps.of(event.id)
+        moment = self._add(event, "task", event.handler, "open", detail=detail, child=event.id, map=within)
+        self._open[event.seq] = moment
+        self._maps.item(within, event.id, "open")
 
     def task_completed(self, event: ev.TaskCompleted) -> None:
         child = self._open.get(event.seq)
-        self._end(event.seq, event, "ok", child.child if child else "")
+        self._end_task(event, "ok", child.child if child else "")
 
     def task_failed(self, event: ev.TaskFailed) -> None:
         child = self._open.get(event.seq)
         outcome: Outcome = "cancelled" if event.error.get("type") == "RunCancelledError" else "failed"
-        self._end(event.seq, event, outcome, f"{child.child if child else ''}: {brief(event.error)}")
+        self._end_task(event, outcome, f"{child.child if child else ''}: {brief(event.error)}")
+
+    def _end_task(self, event: ev.TaskCompleted | ev.TaskFailed, outcome: Outcome, detail: str) -> None:
+        if child := self._open.get(event.seq):
+            self._maps.item(child.map, child.child, outcome)
+        self._end(event.seq, event, outcome, detail)
 
     def task_cancel_requested(self, event: ev.TaskCancelRequested) -> None:
         target = self._open.get(event.target)
@@ -206,11 +144,32 @@ class _Story:
             self._waits[name].remove(moment)
 
     def step_completed(self, event: ev.StepCompleted) -> None:
-        self._add(event, "step", f"step {event.name}", "ok", took_ms=event.took_ms or None)
+        if event.name.startswith(MAP):
+            if (begun := self._maps.note(event)) is not None:
+                self.moments.append(begun)
+        elif event.name.startswith(LLM):
+            spent = spending_of(event.result)
+            self._add_step(event, "ok", _answer(event.result, spent.detail()), spent=spent)
+        elif event.name.startswith(TOOL):
+            self._add_step(event, *_outcome(event.result))
+        else:
+            self._add_step(event, "ok")
 
     def step_failed(self, event: ev.StepFailed) -> None:
-        took_ms = event.took_ms or None
-        self._add(event, "step", f"step {event.name}", "failed", took_ms=took_ms, detail=brief(event.error))
+        self._add_step(event, "failed", brief(event.error))
+
+    def _add_step(
+        self, event: ev.StepCompleted | ev.StepFailed, outcome: Outcome, detail: str = "", **more: Any
+    ) -> None:
+        """A step is recorded when it ends; its place is where it began, by what the journal says of its length."""
+        begun_ms = max(event.at - event.took_ms, self.moments[0].at_ms if self.moments else 0)
+        kind, what = _sort_of(event.name)
+        place = len(self.moments)
+        while place > 1 and self.moments[place - 1].at_ms > begun_ms:
+            place -= 1
+        took_ms = (event.at - begun_ms) or None
+        moment = Moment(at_ms=begun_ms, kind=kind, what=what, outcome=outcome, took_ms=took_ms, detail=detail, **more)
+        self.moments.insert(place, moment)
 
     def signal_awaited(self, event: ev.SignalAwaited) -> None:
         early = self._early.get(event.name)
@@ -221,7 +180,7 @@ class _Story:
         self._waits.setdefault(event.name, deque()).append(moment)
 
     def signal_received(self, event: ev.SignalReceived) -> None:
-        payload = "" if event.payload is None else _preview(event.payload)
+        payload = "" if event.payload is None else preview(event.payload)
         waits = self._waits.get(event.name)
         if waits:
             moment = waits.popleft()
@@ -260,7 +219,7 @@ class _Story:
         if event.decision == "timeout":
             self._end(event.seq, event, "note", "nobody decided in time")
             return
-        said = f": {_preview(event.comment)}" if event.comment else ""
+        said = f": {preview(event.comment)}" if event.comment else ""
         outcome: Outcome = "ok" if event.decision == "approved" else "failed"
         self._end(event.seq, event, outcome, f"{event.decision} by {event.approver}{said}")
 
@@ -271,18 +230,33 @@ class _Story:
         self._add(event, "event", type(event).__name__, "note")
 
 
-def brief(error: Mapping[str, Any]) -> str:
-    """An error's type and message on one line."""
-    return _cut(f"{error.get('type', 'Error')}: {error.get('message', '')}", 2 * _PREVIEW)
+def _sort_of(step: str) -> tuple[str, str]:
+    """The kind of a step by its name, and what it is called."""
+    if step.startswith(LLM):
+        return "llm", f"asked {step.removeprefix(LLM)}"
+    if step.startswith(TOOL):
+        return "tool", f"tool {step.removeprefix(TOOL)}"
+    return "step", f"step {step}"
 
 
-def _preview(value: Any) -> str:
-    return _cut(repr(value), _PREVIEW)
+def _answer(answer: Any, cost: str) -> str:
+    """A model's answer on one line: its tokens and cost, and what was special about it."""
+    known: Mapping[str, Any] = answer if isinstance(answer, dict) else {}
+    asked = [str(call.get("name")) for call in known.get("tool_calls") or () if isinstance(call, dict)]
+    reason = known.get("finish_reason", "stop")
+    ended = f"wants {', '.join(asked)}" if asked else f"ended by {reason}" if reason != "stop" else ""
+    return ", ".join(part for part in (cost, ended) if part)
 
 
-def _cut(text: str, limit: int) -> str:
-    flat = " ".join(text.split())
-    return flat if len(flat) <= limit else flat[: limit - 3] + "..."
+def _outcome(recorded: Any) -> tuple[Outcome, str]:
+    """What came of a tool's call: a value alone, or what a model was told of it, `{"result"}` or `{"error"}`."""
+    match recorded:
+        case {"error": str(error)} if len(recorded) == 1:
+            return "failed", one_line(error)
+        case {"result": value} if recorded.keys() <= {"result", "cut_from"}:
+            return "ok", preview(value)
+        case _:
+            return "ok", preview(recorded)
 
 
 def _method(kind: type[ev.Event]) -> Callable[[_Story, Any], None]:

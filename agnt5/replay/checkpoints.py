@@ -76,6 +76,7 @@ class Checkpoints:
         self._steps: dict[tuple[str, str, int], ev.StepCompleted | ev.StepFailed] = {}
         self._children: dict[int, _Child] = {}
         self._keys: dict[str, int] = {}
+        self._last_keyed = KEYED
         self._calls: dict[str, int] = {}
         self._timers: dict[int, TimerSlot] = {}
         self._timer_seqs: dict[tuple[str, int], int] = {}
@@ -123,8 +124,9 @@ class Checkpoints:
             seq = self._count("child")
             return self._slot(seq, handler, seq, f"call {seq}")
         part = key_part(key)
-        seq = self._keys.get(part) or max((KEYED, *self._keys.values())) + 1
+        seq = self._keys.get(part) or self._last_keyed + 1
         self._keys[part] = seq
+        self._last_keyed = max(self._last_keyed, seq)
         return self._slot(seq, handler, part, f"key {key!r}")
 
     def call(self, handler: str, entity: str, key: str = "") -> ChildSlot:
@@ -215,6 +217,7 @@ class Checkpoints:
             self._calls.setdefault(call_id(entity, own.partition("!")[0]), event.seq)
         elif event.seq > KEYED and is_keyed(event.id):
             self._keys.setdefault(self._key_in(event.id), event.seq)
+            self._last_keyed = max(self._last_keyed, event.seq)
 
     def _key_in(self, run_id: str) -> str:
         own = run_id.rpartition("~")[2].partition("!")[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, overload
 
@@ -12,7 +12,7 @@ from agnt5.contracts.clock import at_ms
 from agnt5.contracts.ids import split_address
 from agnt5.registry import Handler
 from agnt5.retry import RetryPolicy
-from agnt5.sdk import coordination, orchestration
+from agnt5.sdk import coordination, mapping, orchestration
 from agnt5.sdk.coordination import Signals
 from agnt5.sdk.entities import EntityType
 from agnt5.sdk.entity_calls import EntityProxy
@@ -48,6 +48,7 @@ class Context:
         self._headers = Headers(info.headers)
         self._log: RunLog | None = None
         self._human = Human(info)
+        self._place = mapping.Place(port)
         self._llm: LLM | None = None
         self._tools: Tools | None = None
 
@@ -102,6 +103,8 @@ class Context:
         Raises `InvalidInputError` for arguments that the handler does not take.
         """
         call = call_of(fn, args, kwargs, check=self._checks_types)
+        if key is None and not self._keeps_order:
+            key = mapping.place_in(self._place).next_child()
         ref = self._commands("spawn").start_task(call.handler, call.data(), key=key)
         return SpawnHandle(self._port, ref, coerce=call.coerce, waits_for=self._waits_for)
 
@@ -114,7 +117,8 @@ class Context:
         once, recorded once. What `fn` raises comes out of a function's step as it is; a workflow gets
         `StepFailedError`.
         """
-        return orchestration.start_step(self._commands("step"), name, fn, args, kwargs)
+        item = mapping.place_in(self._place).name
+        return orchestration.start_step(self._commands("step"), name, fn, args, kwargs, key=item)
 
     async def parallel(self, *awaitables: Awaitable[Any], return_exceptions: bool = False) -> list[Any]:
         """Wait for all, and return their results in order.
@@ -127,6 +131,37 @@ class Context:
         """As `parallel`, with names: returns a dict of the results, in the order of the arguments."""
         results = await orchestration.parallel(tuple(awaitables.values()), return_exceptions=False)
         return dict(zip(awaitables, results, strict=True))
+
+    async def map(
+        self,
+        fn: Callable[..., Any] | Handler | str,
+        items: Iterable[Any] | AsyncIterable[Any],
+        concurrency: int = 20,
+        *,
+        key: Callable[[Any], str] | None = None,
+        return_exceptions: bool = False,
+    ) -> list[Any]:
+        """Do `fn` for every item, at most `concurrency` at a time, and return the results in the order of `items`.
+
+        `fn` is a handler (or its address), and each item is a child run: a dict whose keys are the handler's
+        parameters is spread over them, else its one parameter gets the item whole. Or `fn` is any function of one item
+        that returns what can be awaited, and is called in this run:
+        `ctx.map(lambda text: ctx.llm.generate(f"Summarize: {text}", model="gpt-4o-mini"), texts, concurrency=50)`.
+
+        When an item fails no further one is begun, those that are open go on to their end, and the first error in
+        order is raised; with `return_exceptions` all are done, and errors are in the list. Raises `InvalidInputError`
+        for more than 4,500 items (9,000 where `fn` is called in this run), whose entries this run's journal would not
+        hold, for sets, which have no order, and for functions whose value cannot be awaited.
+
+        After a crash, and in a function's next attempt, what is done is found again: an item's child by its place and
+        content, or by what `key(item)` says, should the order of items change between attempts. The run's timeline
+        shows how many are done. Where the wait is cancelled, nothing further is begun; a workflow's open children are
+        cancelled, those of a function go on for its next attempt, unless the run itself is cancelled.
+        """
+        run = mapping.Run(
+            place=self._place, start=self._start_item, attempt=self.attempt, by_content=not self._keeps_order
+        )
+        return await mapping.map_items(run, fn, items, concurrency, key=key, return_exceptions=return_exceptions)
 
     def continue_as_new(self, *_args: Any, **_kwargs: Any) -> NoReturn:
         """End this run's journal and begin the next one, as if called with these arguments. Workflows only.
@@ -309,11 +344,17 @@ class Context:
     # ---- inside
 
     _checks_types = True
+    _keeps_order = False
     _waits_for: Callable[[TaskRef], None] | None = None
 
     def _commands(self, called: str) -> CommandPort:
         del called
         return self._port
+
+    def _start_item(self, call: Call, key: str) -> Awaitable[Any]:
+        """Start an item of a map; its input is JSON data already."""
+        ref = self._port.start_task(call.handler, call.input, key=key)
+        return SpawnHandle(self._port, ref, coerce=call.coerce, waits_for=self._waits_for)
 
     def _call_entity(self, call: Call, entity: str, key: str = "") -> TaskHandle | SpawnHandle:
         ref = self._commands("entity").call_entity(call.handler, entity, call.data(), key=key)

@@ -68,10 +68,12 @@ class WorkflowContext(Context):
     """The context of a workflow. Made by the executor: `WorkflowContext(info, machine, host)`.
 
     Arguments of children are checked by name when the call is made, and by type in the child: a changed
-    annotation must not turn the replay of an open run into another path.
+    annotation must not turn the replay of an open run into another path. Its commands come in one order in every
+    replay, so that nothing needs a key to be found again.
     """
 
     _checks_types = False
+    _keeps_order = True
 
     def __init__(self, info: RunInfo, port: WorkflowPort, host: HostPort) -> None:
         super().__init__(info, port, host, WorkflowSignals(port))
@@ -101,6 +103,10 @@ class WorkflowContext(Context):
         options = call_options(timeout=timeout, retries=retries, priority=priority)
         ref = self._port.start_task(call.handler, call.data(), key=key, options=options)
         return TaskHandle(self._port, ref, coerce=call.coerce, default=default)
+
+    def _start_item(self, call: Call, key: str) -> TaskHandle:
+        ref = self._port.start_task(call.handler, call.input, key=key)
+        return TaskHandle(self._port, ref, coerce=call.coerce)
 
     def _call_entity(self, call: Call, entity: str, key: str = "") -> TaskHandle:
         ref = self._port.call_entity(call.handler, entity, call.data(), key=key)

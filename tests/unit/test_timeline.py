@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from agnt5.client.timeline import collapse, span, timeline
+from agnt5.client.moments import collapse, span
+from agnt5.client.spending import money, spent_in
+from agnt5.client.timeline import timeline
 from agnt5.replay import events as ev
 
 START = ev.RunStarted(at=1000, handler="a.b", kind="workflow")
@@ -115,3 +117,187 @@ def test_many_tasks_are_one_line():
 )
 def test_durations_are_told_for_people(ms, text):
     assert span(ms) == text
+
+
+# ---- steps, models, tools
+
+
+def answer(prompt, completion, cost=None, **more):
+    usage = {"prompt_tokens": prompt, "completion_tokens": completion}
+    return {"text": "hi", "usage": usage, "cost": cost, "model": "m-2024", "finish_reason": "stop", **more}
+
+
+def test_a_step_stands_where_it_began_though_it_is_recorded_when_it_ended():
+    events = [
+        ev.TaskScheduled(at=1200, seq=1, handler="a.c", id="r~1"),
+        ev.StepCompleted(at=1300, seq=2, name="short", took_ms=50),
+        ev.StepFailed(at=1900, seq=3, name="long", error={"type": "E", "message": "no"}, took_ms=850),
+        ev.StepCompleted(at=1950, seq=4, name="no time"),
+        ev.StepCompleted(at=2000, seq=5, name="by another clock", took_ms=5000),
+    ]
+    moments = timeline([START, *events])
+    assert [(m.what, m.at_ms, m.took_ms) for m in moments] == [
+        ("a.b was started", 1000, None),
+        ("step by another clock", 1000, 1000),
+        ("step long", 1050, 850),
+        ("a.c", 1200, None),
+        ("step short", 1250, 50),
+        ("step no time", 1950, None),
+    ]
+    assert moments[2].detail == "E: no"
+
+
+def test_answers_of_models_are_told_with_tokens_and_cost():
+    wants = answer(812, 40, 0.00302, finish_reason="tool_calls", tool_calls=[{"name": "search"}, {"name": "look"}])
+    events = [
+        ev.StepCompleted(at=1300, seq=1, name="llm:gpt-4o-mini", result=wants, took_ms=200),
+        ev.StepCompleted(at=1400, seq=2, name="llm:local", result=answer(1200, 9, finish_reason="length"), took_ms=90),
+        ev.StepFailed(at=1500, seq=3, name="llm:local", error={"type": "LLMError", "message": "no"}, took_ms=90),
+        ev.StepCompleted(at=1600, seq=4, name="llm:odd", result="hm"),
+    ]
+    assert [(m.kind, m.what, m.outcome, m.took_ms, m.detail) for m in timeline([START, *events])][1:] == [
+        ("llm", "asked gpt-4o-mini", "ok", 200, "812 tokens in, 40 out, $0.0030, wants search, look"),
+        ("llm", "asked local", "ok", 90, "1,200 tokens in, 9 out, ended by length"),
+        ("llm", "asked local", "failed", 90, "LLMError: no"),
+        ("llm", "asked odd", "ok", None, "0 tokens in, 0 out"),
+    ]
+    spent = spent_in([START, *events])
+    assert spent.total() == "3 model answers, 2,061 tokens, $0.0030 and 2 without a known price"
+
+
+def test_tools_are_told_with_their_result_or_the_error_that_the_model_was_told():
+    events = [
+        ev.StepCompleted(at=1300, seq=1, name="tool:weather", result={"result": {"degrees": -3}}, took_ms=20),
+        ev.StepCompleted(at=1300, seq=2, name="tool:weather", result={"error": "ValueError: no city"}),
+        ev.StepCompleted(at=1300, seq=3, name="tool:page", result={"result": "x" * 90, "cut_from": 200_000}),
+        ev.StepCompleted(at=1300, seq=4, name="tool:plain", result=[1]),
+        ev.StepFailed(at=1300, seq=5, name="tool:plain", error={"type": "E", "message": "no"}),
+    ]
+    assert [(m.kind, m.what, m.outcome, m.detail[:30]) for m in timeline([START, *events])][1:] == [
+        ("tool", "tool weather", "ok", "{'degrees': -3}"),
+        ("tool", "tool weather", "failed", "ValueError: no city"),
+        ("tool", "tool page", "ok", "'" + "x" * 29),
+        ("tool", "tool plain", "ok", "[1]"),
+        ("tool", "tool plain", "failed", "E: no"),
+    ]
+
+
+def test_many_answers_are_one_line_with_what_they_cost_together():
+    events = [
+        ev.StepCompleted(at=2000 + n, seq=n, name="llm:m", result=answer(100, 10, 0.001), took_ms=100 + n)
+        for n in range(7)
+    ]
+    (moment,) = collapse(timeline([START, *events]))[1:]
+    assert (moment.what, moment.kind, moment.outcome, moment.took_ms) == ("7 x asked m", "llm", "ok", 106)
+    assert moment.detail == "7 ok; 700 tokens in, 70 out, $0.0070; each 100 ms to 106 ms"
+    assert len(moment.parts) == 7
+    assert moment.child == ""
+
+
+@pytest.mark.parametrize(
+    ("dollars", "text"),
+    [(0, "$0"), (0.0031, "$0.0031"), (0.000012, "$0.000012"), (0.5, "$0.50"), (12.345, "$12.35"), (1234, "$1,234.00")],
+)
+def test_sums_are_told_with_two_digits_that_say_something(dollars, text):
+    assert money(dollars) == text
+
+
+def test_no_answers_are_no_sum():
+    assert spent_in([START]).total() == ""
+    one = ev.StepCompleted(at=1, seq=1, name="llm:m", result=answer(3, 4))
+    assert spent_in([START, one]).total() == "1 model answer, 7 tokens"
+
+
+# ---- maps
+
+
+def opened(total=4, of="runs", at=1000, name="map1", seq=1):
+    said = {"map": name, "total": total, "concurrency": 2, "of": of}
+    return ev.StepCompleted(at=at, seq=seq, name="map:classify", result=said)
+
+
+def noted(done, failed=0, at=2000, name="map1", **more):
+    said = {"map": name, "done": done, "failed": failed, **more}
+    return ev.StepCompleted(at=at, seq=2, name="map:classify", result=said)
+
+
+def item(at, n, run="r", name="map1", generation="", redo=""):
+    child = f"{run}~{generation}{name}.{n}{redo}"
+    return ev.TaskScheduled(at=at, seq=100 + n, handler="a.c", id=child)
+
+
+def done(at, n):
+    return ev.TaskCompleted(at=at, seq=100 + n)
+
+
+def failed(at, n):
+    return ev.TaskFailed(at=at, seq=100 + n, error={"type": "E", "message": "no"})
+
+
+def head(*events):
+    (moment,) = [moment for moment in timeline([START, *events]) if moment.kind == "map"]
+    return moment
+
+
+def test_a_map_tells_live_how_many_items_are_done_and_have_failed():
+    events = [opened(), item(1010, 0), item(1010, 1), item(1010, 2), done(1100, 1), failed(1200, 0)]
+    moment = head(*events)
+    assert (moment.what, moment.outcome, moment.took_ms) == ("map classify: 1 of 4 done, 1 failed", "open", None)
+    assert moment.detail == "2 at a time"
+    events += [done(1300, 2), noted(2, 1, at=1310, ended=True)]
+    moment = head(*events)
+    assert (moment.what, moment.outcome) == ("map classify: 2 of 4 done, 1 failed, 1 not begun", "failed")
+    assert moment.took_ms == 310
+
+
+def test_children_of_a_map_are_known_by_their_keys_in_every_generation_and_attempt():
+    deep = head(opened(), item(1010, 0, run="r~map1.7", generation="3."), done(1100, 0))
+    assert deep.what == "map classify: 1 of 4 done"
+    content = [opened(), ev.TaskScheduled(at=1010, seq=100, handler="a.c", id="r~map1.0.3f9a01bc"), done(1100, 0)]
+    assert head(*content).what == "map classify: 1 of 4 done"
+    others = [opened(), ev.TaskScheduled(at=1010, seq=100, handler="a.c", id="r~map12.0"), done(1100, 0)]
+    assert head(*others).what == "map classify: 0 of 4 done"
+
+
+def test_a_later_attempt_takes_a_map_up_again():
+    first = [opened(total=2), item(1010, 0), item(1010, 1), done(1100, 0), failed(1200, 1), noted(1, 1, ended=True)]
+    assert head(*first).outcome == "failed"
+    again = [*first, ev.AttemptFailed(at=2000, attempt=0, error={}), item(3000, 1, redo="!1")]
+    assert (head(*again).what, head(*again).outcome) == ("map classify: 1 of 2 done", "open")
+    ended = head(*again, done(3100, 1), noted(2, at=3200, ended=True))
+    assert (ended.what, ended.outcome, ended.took_ms) == ("map classify: 2 of 2 done", "ok", 2200)
+    more = head(opened(total=2), opened(total=3))  # the items were others
+    assert more.what == "map classify: 0 of 3 done"
+
+
+def test_a_map_of_calls_goes_by_its_notes():
+    events = [opened(total=40, of="calls"), noted(10, 2), item(1500, 3), done(1600, 3)]
+    assert (head(*events).what, head(*events).outcome) == ("map classify: 10 of 40 done, 2 failed", "open")
+
+
+def test_a_map_that_its_run_did_not_end_is_told_so():
+    moment = head(opened(), ev.RunCancelled(at=1500))
+    assert (moment.outcome, moment.detail) == ("note", "2 at a time, not finished")
+
+
+def test_items_are_told_within_their_map_when_they_are_many():
+    events = [opened(total=8)]
+    for n in range(8):
+        events += [item(1010 + n, n), ev.StepCompleted(at=1015 + n, seq=n, name=f"other {n}")]
+    events += [done(1500 + n, n) for n in range(8)]
+    told_as = collapse(timeline([START, *events, noted(8, ended=True)]))
+    (moment,) = [moment for moment in told_as if moment.kind == "map"]
+    assert (len(moment.parts), moment.detail) == (8, "2 at a time; each 490 ms to 490 ms")
+    assert not [moment for moment in told_as if moment.kind == "task"]
+    few = collapse(timeline([START, opened(total=2), item(1010, 0), item(1010, 1)]))
+    assert [moment.kind for moment in few] == ["run", "map", "task", "task"]
+
+
+def test_maps_within_items_are_told_within_the_outer_map_when_they_are_many():
+    inner = [
+        event
+        for n in range(6)
+        for event in (opened(total=1, name=f"map1.{n}.map1", at=1100), noted(1, name=f"map1.{n}.map1", ended=True))
+    ]
+    moments = collapse(timeline([START, opened(total=6, of="calls"), *inner]))
+    assert [(moment.kind, len(moment.parts)) for moment in moments] == [("run", 0), ("map", 6)]

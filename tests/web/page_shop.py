@@ -69,3 +69,40 @@ async def add(ctx: Context, amount: int = 1, note: str = "", pause: float = 0.0)
     ctx.set("value", value)
     ctx.set("note", note)
     return value
+
+
+def answer(prompt: int, completion: int, cost: float | None = None, **more: object) -> dict:
+    """A model's answer in the form that is recorded."""
+    usage = {"prompt_tokens": prompt, "completion_tokens": completion}
+    return {"text": "...", "usage": usage, "cost": cost, "model": "gpt-4o-mini", "finish_reason": "stop", **more}
+
+
+async def after(seconds: float, value: object) -> object:
+    await asyncio.sleep(seconds)
+    return value
+
+
+@function(retries=1)
+async def classify(ctx: Context, n: int) -> str:
+    if n % 20 == 7:
+        raise ValueError(f"document {n} is empty")
+    return "invoice" if n % 2 else "letter"
+
+
+@workflow
+async def answers(ctx: Context, documents: int, hold: bool = False) -> dict:
+    """What an agent's run looks like: answers of models, calls of tools, maps."""
+    calls = [{"id": "c1", "name": "get_weather", "arguments": {"city": "Oslo"}}, {"id": "c2", "name": "search"}]
+    wants = answer(812, 40, 0.000146, tool_calls=calls, finish_reason="tool_calls")
+    await ctx.step("llm:gpt-4o-mini", after, 0.03, wants)
+    await ctx.gather(
+        weather=ctx.step("tool:get_weather", after, 0.02, {"result": {"city": "Oslo", "degrees": -3}}),
+        search=ctx.step("tool:search", after, 0.03, {"error": "TimeoutError: no answer within 200 ms"}),
+    )
+    await ctx.step("llm:gpt-4o-mini", after, 0.02, answer(1020, 96, 0.000211, finish_reason="length"))
+    kinds = await ctx.map(classify, range(documents), 8, return_exceptions=True)
+    priced = answer(300, 20, 0.00006)
+    texts = await ctx.map(lambda n: ctx.step("llm:gpt-4o-mini", after, 0.01, priced), range(30), 10)
+    if hold:
+        await ctx.map(lambda n: ctx.step("wait", after, 0.02, n) if n < 11 else ctx.signal("go"), range(12), 4)
+    return {"kinds": len(kinds), "texts": len(texts)}

@@ -156,6 +156,8 @@ def test_a_story_is_told(ann):
     until_sync(lambda: [moment["kind"] for moment in told()][-2:] == ["task", "signal"], 15)
     moments = told()
     assert moments[-1]["outcome"] == "open"
+    assert moments[-1]["spent"] is None
+    assert ann.get(f"/runs/{run_id}/timeline").json()["spent"]["answers"] == 0
 
 
 @pytest.mark.parametrize("what", ["history", "timeline", "events"])

@@ -6,7 +6,8 @@ from itertools import pairwise
 
 import pytest
 
-from agnt5.client.timeline import Moment, collapse, timeline
+from agnt5.client.moments import collapse
+from agnt5.client.timeline import timeline
 from agnt5.replay import events as ev
 from agnt5.web.pages.layout import MOST_LANES, Child, Try, lay_out, tries_of
 from agnt5.web.pages.scale import scale_of, tick_label
@@ -123,10 +124,9 @@ def test_the_shortest_bar_can_be_seen_at_the_end_of_the_axis():
     assert lane.bars[0].x + lane.bars[0].w <= 100
 
 
-def test_a_step_is_recorded_when_it_ends():
-    moments = [Moment(at_ms=1000, kind="run", what=""), Moment(at_ms=1500, kind="step", what="step s", took_ms=250)]
-    (_, lane) = lay_out(moments, Child(1000), begin_ms=1000, end_ms=2000, now_ms=2000).lanes
-    assert (lane.bars[0].x, lane.bars[0].w) == (25, 25)
+def test_a_step_is_recorded_when_it_ends_and_drawn_from_its_beginning():
+    (_, lane) = chart(ev.StepCompleted(at=1500, seq=1, name="s", took_ms=250), end_ms=2000).lanes
+    assert (lane.bars[0].x, lane.bars[0].w, lane.took) == (25, 25, "250 ms")
 
 
 def test_a_moment_without_length_is_a_mark():
@@ -184,6 +184,34 @@ def test_collapsed_tasks_share_a_lane_in_which_none_covers_another():
         assert rows.get(bar.y, -1) <= bar.x + 0.4  # no bar is drawn thinner than can be seen
         rows[bar.y] = bar.x + bar.w
     assert drawn.height < 200
+
+
+def mapped(count):
+    said = {"map": "map1", "total": count, "concurrency": 5, "of": "runs"}
+    return [
+        ev.StepCompleted(at=1000, seq=5000, name="map:classify", result=said),
+        *(
+            event
+            for n in range(count)
+            for event in (
+                ev.TaskScheduled(at=1000 + n, seq=n, handler="a.c", id=f"r~map1.{n}"),
+                ev.TaskCompleted(at=1400 + n, seq=n),
+            )
+        ),
+    ]
+
+
+def test_a_map_is_one_lane_with_a_bar_for_each_item():
+    (_, lane) = chart(*mapped(40), end_ms=2000).lanes
+    assert (lane.kind, lane.label, lane.outcome) == ("map", "map classify: 40 of 40 done", "open")
+    assert len(lane.bars) == 40
+    assert lane.bars[7].child == "r~map1.7"
+    assert lane.child == ""
+
+
+def test_a_map_of_few_items_has_a_lane_of_its_own_before_theirs():
+    (_, lane, *items) = chart(*mapped(3), end_ms=2000).lanes
+    assert (lane.label, len(lane.bars), len(items)) == ("map classify: 3 of 3 done", 1, 3)
 
 
 def test_more_at_once_than_there_are_rows_still_fit():

@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 from support.waiting import until_sync
 
 PAGES = ["/", "/?q=nothing-at-all", "/approvals", "/entities", "/entities/Counter/seen", "/workers", "/runs/seen-trip",
-         "/runs/seen-fails", "/runs/seen-ask", "/runs/seen-many"]  # fmt: skip
+         "/runs/seen-fails", "/runs/seen-ask", "/runs/seen-many", "/runs/seen-answers"]  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -26,6 +26,7 @@ def seen(client):
     client.start("page_shop.fails", {"text": HOSTILE}, id="seen-fails")
     client.start("page_shop.asks", {"form": True, "payload": {"version": 1}}, id="seen-ask")
     client.start("page_shop.many", {"count": 80}, id="seen-many").result(30)
+    client.start("page_shop.answers", {"documents": 21}, id="seen-answers").result(30)
     client.entity("Counter", "seen").add(note="hello")
     until_sync(lambda: client.get("seen-fails").status().ended and client.approvals(run_id="seen-ask"), 20)
     waits(client, "seen-trip")
@@ -56,6 +57,18 @@ def test_a_page_is_live_a_signal_ends_the_run_without_a_reload(visit, client):
     expect(page.locator("#values")).to_contain_text('"by": "test"')
     assert page.evaluate("window.sameDocument") is True
     expect(page.locator("html")).to_have_attribute("data-stream", "ended")
+    visit.sound()
+
+
+def test_the_progress_of_a_map_is_live(visit, client):
+    client.start("page_shop.answers", {"documents": 1, "hold": True}, id="live-map")
+    waits(client, "live-map")
+    page = visit.page
+    page.goto("/runs/live-map")
+    expect(page.locator("#timeline .lanes")).to_contain_text("map lambda: 11 of 12 done")
+    expect(page.locator("html")).to_have_attribute("data-stream", "open")
+    client.signal("live-map", "go")
+    expect(page.locator("#timeline .lanes")).to_contain_text("map lambda: 12 of 12 done", timeout=4000)
     visit.sound()
 
 

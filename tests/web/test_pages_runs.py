@@ -207,3 +207,23 @@ def test_an_unknown_run_and_an_unknown_page_say_so(ann):
     assert "Not Found" in harmless(ann.get("/nowhere", 404)).text
     assert ann.http.get("/api/v1/nowhere").headers["content-type"] == "application/problem+json"
     assert ann.http.get("/nowhere", headers={"Accept": "*/*"}).headers["content-type"] == "application/problem+json"
+
+
+def test_answers_tools_and_maps_are_drawn_and_counted(ann, client):
+    client.start("page_shop.answers", {"documents": 21}, id="answers-1").result(30)
+    text = ann.get("/runs/answers-1")
+    page = harmless(text)
+    assert "32 model answers, 11,568 tokens, $0.0022" in page.text
+    labels = re.findall(r'class="dot (\w+) of-(\w+)"></span><span class="name" title="([^"]+)"', text)
+    assert labels == [
+        ("ok", "run", "run"),
+        ("ok", "llm", "asked gpt-4o-mini"),
+        ("ok", "tool", "tool get_weather"),
+        ("failed", "tool", "tool search"),
+        ("ok", "llm", "asked gpt-4o-mini"),
+        ("failed", "map", "map classify: 20 of 21 done, 1 failed"),
+        ("ok", "map", "map lambda: 30 of 30 done"),
+        ("ok", "llm", "30 x asked gpt-4o-mini"),
+    ]
+    assert "812 tokens in, 40 out, $0.00015, wants get_weather, search" in text
+    assert "TimeoutError: no answer" in text

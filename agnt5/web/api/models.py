@@ -134,22 +134,35 @@ class History(Told):
     more: bool = Field(description="Whether more is there already.")
 
 
+class Spent(Told):
+    """What answers of language models cost."""
+
+    answers: int
+    tokens_in: int
+    tokens_out: int
+    cost: float = Field(description="US dollars, of the answers with a known price.")
+    unpriced: int = Field(description="Answers without a known price.")
+
+
 class Moment(Told):
     """A line of a run's story."""
 
-    at_ms: int = Field(description="Milliseconds since 1970.")
-    kind: str
+    at_ms: int = Field(description="Its beginning, in milliseconds since 1970.")
+    kind: str = Field(description="run, host, task, map, step, llm, tool, timer, signal, approval, patch or event.")
     what: str
     outcome: Literal["", "ok", "failed", "open", "cancelled", "note"]
     took_ms: int | None
     detail: str
     child: str = Field(description="Id of the child run, for tasks.")
+    map: str = Field(description="The map that it is, or is an item of.")
+    spent: Spent | None = Field(description="For answers of language models.")
 
 
 class Timeline(Told):
     """A run's story."""
 
     moments: list[Moment]
+    spent: Spent = Field(description="By this run itself, its children left out.")
 
 
 # ---- approvals

@@ -13,7 +13,9 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from agnt5 import codec
 from agnt5.client import AsyncClient
 from agnt5.client.follow import Followed
-from agnt5.client.timeline import collapse, timeline
+from agnt5.client.moments import collapse
+from agnt5.client.spending import spent_in
+from agnt5.client.timeline import timeline
 from agnt5.contracts.clock import at_ms
 from agnt5.contracts.errors import Agnt5Error
 from agnt5.replay import events as ev
@@ -76,7 +78,7 @@ async def read_timeline(
     open_ids = [e.id for e in events if isinstance(e, ev.TaskScheduled) and e.seq not in answered]
     children = await web.client.states(open_ids[:CHILDREN_LIMIT])
     moments = timeline(events, {child.id: child.status.value for child in children})
-    return {"moments": collapse(moments) if fold else moments}
+    return {"moments": collapse(moments) if fold else moments, "spent": spent_in(events)}
 
 
 async def stream_events(

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from agnt5.client.moments import span
 from agnt5.client.runs import RunState
-from agnt5.client.timeline import span
 from agnt5.web.pages import layout
 
 SHOWN = 20_000

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from agnt5.client.timeline import Moment, Outcome, brief, span
+from agnt5.client.moments import Moment, Outcome, brief, span
 from agnt5.contracts.clock import at_ms
 from agnt5.replay import events as ev
 from agnt5.web.pages.scale import WIDTH, Scale, scale_of
@@ -167,9 +167,7 @@ def _edges(moments: Iterable[Moment], run: Child, children: Mapping[str, Child])
 
 
 def times_of(moment: Moment) -> tuple[int, int | None]:
-    """When a moment began and ended: a step is recorded at its end, all else at its beginning."""
-    if moment.kind == "step":
-        return moment.at_ms - (moment.took_ms or 0), moment.at_ms
+    """When a moment began and ended; None for the end of what goes on."""
     if moment.took_ms is None:
         return moment.at_ms, None if moment.outcome == "open" else moment.at_ms
     return moment.at_ms, moment.at_ms + moment.took_ms
@@ -283,6 +281,8 @@ def _plain(moment: Moment) -> str:
     count, times, name = moment.what.partition(" x ")
     if times and count.isdecimal():
         return name
+    if moment.kind == "map":
+        return moment.what.partition(":")[0]
     if moment.kind == "timer":
         return f"timer {moment.what.partition('(')[2].rstrip(')')}".strip()
     return moment.what

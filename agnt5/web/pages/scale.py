@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from agnt5.client.timeline import span
+from agnt5.client.moments import span
 
 WIDTH = 100.0
 """Places are percent of the plot's width, so that a drawing fits every screen."""

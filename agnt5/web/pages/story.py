@@ -10,8 +10,10 @@ from datetime import datetime
 from typing import Any
 
 from agnt5.client import AsyncClient
+from agnt5.client.moments import brief, collapse
 from agnt5.client.runs import RunState
-from agnt5.client.timeline import brief, collapse, timeline
+from agnt5.client.spending import spent_in
+from agnt5.client.timeline import timeline
 from agnt5.contracts.clock import at_ms, now_ms
 from agnt5.contracts.runs import RunStatus
 from agnt5.replay import events as ev
@@ -44,7 +46,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Story:
-    """One run. Of all the children that were `born`, `children` are the latest."""
+    """One run. Of all the children that were `born`, `children` are the latest; `spent` is what its models cost."""
 
     run: RunState
     first: ev.RunStarted | None
@@ -56,6 +58,7 @@ class Story:
     entries: list[Entry]
     journal_page: int
     journal_pages: int
+    spent: str
 
 
 async def story_of(client: AsyncClient, run_id: str, *, journal_page: int | None, every: bool) -> Story:
@@ -78,6 +81,7 @@ async def story_of(client: AsyncClient, run_id: str, *, journal_page: int | None
     return Story(
         run=run, first=first, chart=chart, children=children, born=len(born), foldable=foldable,
         length=len(events), entries=entries_of(events, (page - 1) * ENTRIES), journal_page=page, journal_pages=pages,
+        spent=spent_in(events).total(),
     )  # fmt: skip
 
 
