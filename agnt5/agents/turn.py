@@ -13,8 +13,9 @@ from agnt5.agents.agent import Agent
 from agnt5.agents.memory import Memory, check_conversation
 from agnt5.agents.results import AgentResult
 from agnt5.contracts.errors import InvalidInputError, ToolLoopError
+from agnt5.llm.messages import Message
 from agnt5.llm.responses import LLMResponse, ToolCall, Usage
-from agnt5.sdk.tool_loop import Message, ToolLoop, masked, offered_tools, result_of, terms_of
+from agnt5.sdk.tool_loop import ToolLoop, masked, offered_tools, result_of, terms_of
 
 if TYPE_CHECKING:
     from agnt5.sdk.context import Context

@@ -10,7 +10,7 @@ from agnt5.cli.output import Cell, columns, hint, line, print_json
 from agnt5.cli.place import chosen_url
 from agnt5.client import AsyncClient, BudgetState, Client
 from agnt5.client.budgets import one
-from agnt5.client.timeline import span
+from agnt5.client.moments import span
 from agnt5.contracts.budgets import Scope
 
 
