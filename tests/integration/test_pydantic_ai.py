@@ -1,16 +1,20 @@
 """A pydantic-ai agent on real workers: killed between two model requests, it repeats none, and no tool call either."""
 
 import asyncio
+import os
+import sys
 from pathlib import Path
 
 import pytest
 from pydantic_ai import Agent
 from pydantic_ai.messages import ModelResponse, TextPart, ToolCallPart
 from pydantic_ai.models.function import FunctionModel
+from support import mcp_bad_server
 from support.cluster import Cluster, note, noted
 from support.waiting import until_sync
 
-from agnt5 import Context, function, workflow
+from agnt5 import Context, RetryPolicy, function, workflow
+from agnt5.integrations.mcp import McpServer
 from agnt5.integrations.pydantic_ai import DurableAgent, current_context
 from agnt5.replay.events import StepCompleted
 
@@ -59,6 +63,22 @@ async def quote_in_function(ctx: Context) -> str:
     return (await clerk.run(ctx, "what do they cost?")).output
 
 
+shop = McpServer(
+    "shop",
+    command=[sys.executable, "-S", "-E", mcp_bad_server.__file__],
+    env={"MCP_NOTES": f"{os.environ.get('AGNT5_TEST_NOTES')}/mcp"},
+)
+
+
+@function(retries=RetryPolicy(max_attempts=2, initial_interval=0.02))
+async def call_a_tool_of_a_server(ctx: Context, text: str) -> list:
+    tools = await shop.tools(ctx, include=["echo"])
+    said = await ctx.step("tool:echo", tools[0].handler, text=text)
+    if ctx.attempt == 0:
+        raise ValueError("once more")
+    return [tool.name for tool in tools] + [said]
+
+
 @pytest.fixture(scope="module")
 def cluster():
     with Cluster(["test_pydantic_ai"], paths=[Path(__file__).parent]) as cluster:
@@ -79,3 +99,10 @@ def test_an_agent_goes_on_after_its_worker_was_killed_and_repeats_nothing(cluste
     for run in runs:
         steps = [event.name for event in run.history() if isinstance(event, StepCompleted)]
         assert sorted(steps) == ["llm:scripted"] * 3 + ["tool:price"] * 2
+
+
+def test_tools_of_a_server_are_found_and_called_on_a_worker_once_for_all_attempts(cluster):
+    run = cluster.client.start(call_a_tool_of_a_server, {"text": "pear"})
+    assert run.result(timeout=30) == ["echo", "pear "]
+    assert run.state().attempt == 1
+    assert cluster.noted("mcp") == ["started", "echo"]

@@ -2,54 +2,21 @@
 
 import asyncio
 import inspect
-from collections import Counter
 
 import pytest
-from contexts import T0, Flow, NoHost
+from contexts import T0, Flow
 from pydantic import BaseModel
 from pydantic_ai import Agent, DeferredToolRequests, DeferredToolResults
 from pydantic_ai.messages import ModelResponse, TextPart, ToolCallPart
 from pydantic_ai.models.function import DeltaToolCall, FunctionModel
 from pydantic_ai.models.test import TestModel
+from support.attempts import Attempts
 
 from agnt5 import codec
 from agnt5.contracts.errors import WrongContextError
 from agnt5.integrations.pydantic_ai import Agnt5Durability, DurableAgent, current_context
 from agnt5.replay import commands as cmd
 from agnt5.replay import events as ev
-from agnt5.sdk.contexts import FunctionContext
-from agnt5.sdk.port import RunInfo
-
-
-class Attempts:
-    """The steps of a function over its attempts: found again by name, key and occurrence, as JSON."""
-
-    def __init__(self):
-        self.recorded = {}
-        self.replaying = False
-
-    def ctx(self):
-        """The context of the next attempt."""
-        self.counts, self.ran = Counter(), []
-        return FunctionContext(RunInfo(run_id="r-1", handler="shop.ask", kind="function"), self, NoHost())
-
-    def waits_for(self, ref):
-        raise AssertionError
-
-    def now_ms(self):
-        return T0
-
-    def step(self, name, fn, key=""):
-        self.counts[name, key] += 1
-        place = (name, key, self.counts[name, key])
-
-        async def run():
-            if place not in self.recorded:
-                self.ran.append(name)
-                self.recorded[place] = codec.dumps(await fn(), what=name)
-            return codec.loads(self.recorded[place])
-
-        return asyncio.ensure_future(run())
 
 
 async def drive(flow):
