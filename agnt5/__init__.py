@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from agnt5.client import ApprovalState, AsyncClient, Client
+    from agnt5.client import ApprovalState, AsyncClient, Client, StreamReset
     from agnt5.contracts.budgets import Budget
     from agnt5.contracts.errors import (
         Agnt5Error,
@@ -88,6 +88,7 @@ __all__ = [
     "StepFailedError",
     "StoreUnavailableError",
     "StreamLimitError",
+    "StreamReset",
     "StructuredOutputError",
     "TaskFailedError",
     "ToolLoopError",
@@ -109,6 +110,7 @@ _HOME = {
     "AsyncClient": "agnt5.client",
     "Approval": "agnt5.sdk.human",
     "ApprovalState": "agnt5.client",
+    "StreamReset": "agnt5.client",
     "Budget": "agnt5.contracts.budgets",
     "LLMResponse": "agnt5.llm.responses",
     "RetryPolicy": "agnt5.retry",

@@ -19,6 +19,7 @@ ASKS = "tests/store/test_asks.py"
 OUTAGES = "tests/store/test_outages.py"
 ENTITIES = "tests/property/test_entity_machine.py"
 CALLS = "tests/store/test_entity_scripts.py"
+STREAMS = "tests/store/test_streams.py"
 
 
 class Mutant(NamedTuple):
@@ -137,6 +138,20 @@ MUTANTS: dict[str, Mutant] = {
     "an entity without state stays": Mutant(
         ENTITIES, "== 0 then redis.call('DEL', lock, P .. 'recent:' .. e) end", "== 0 then end"
     ),
+    "emit without a fence": Mutant(
+        STREAMS, "if r.epoch ~= epoch then return { 'STALE', r.status } end\nlocal claim", "local claim"
+    ),
+    "emit appends a repeated chunk": Mutant(
+        STREAMS, "local wanted = first + tonumber(ARGV[5]) - 1\n",
+        "first = last + 1\nlocal wanted = first + tonumber(ARGV[5]) - 1\n",
+    ),
+    "emit leaves a gap": Mutant(STREAMS, "if first > last + 1 then return { 'GAP', ms(last) } end\n"),
+    "a stream has no limit": Mutant(STREAMS, "math.min(wanted, limit)", "wanted"),
+    "old chunks stay after a new attempt": Mutant(STREAMS, "if r.out then void_stream(id, count) end\n"),
+    "readers are not told that chunks became void": Mutant(
+        STREAMS, "redis.call('PUBLISH', 'agnt5:out:' .. id, count .. '-0')\n"
+    ),
+    "the stream outlives its run": Mutant(STREAMS, "redis.call('PEXPIRE', P .. 'out:' .. id, retention)\n"),
     "memory is not looked at": Mutant(OUTAGES, "#!lua\n", "#!lua flags=allow-oom\n"),
 }  # fmt: skip
 

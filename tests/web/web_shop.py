@@ -4,7 +4,7 @@ import asyncio
 
 from support.cluster import noted
 
-from agnt5 import Context, entity, function, workflow
+from agnt5 import Context, RetryPolicy, entity, function, workflow
 
 
 @function
@@ -28,6 +28,18 @@ async def broken(ctx: Context, until: str = "never") -> str:
 async def slow(ctx: Context, seconds: float) -> str:
     await asyncio.sleep(seconds)
     return "slept"
+
+
+@function(retries=RetryPolicy(max_attempts=2, initial_interval=0.05))
+async def lines(ctx: Context, word: str, count: int = 2, fails: int = 0):
+    """Half of its chunks, then the rest once `word` is noted; the first `fails` attempts fail in between."""
+    for number in range(count):
+        yield {"attempt": ctx.attempt, "line": number}
+        if number == count // 2 - 1:
+            while not noted(word):
+                await asyncio.sleep(0.005)
+            if ctx.attempt < fails:
+                raise ValueError("this is broken")
 
 
 @workflow

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from agnt5.web.api import approvals, changes, entities, fleet, runs, stories
+from agnt5.web.api import approvals, changes, entities, fleet, runs, stories, streams
 
 
 def add_routes(api: APIRouter) -> None:
     """Add all routes. What is more specific comes first: ids may hold slashes."""
-    for module in (stories, changes, approvals, runs, entities, fleet):
+    for module in (stories, streams, changes, approvals, runs, entities, fleet):
         module.add_routes(api)
