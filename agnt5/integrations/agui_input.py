@@ -11,10 +11,10 @@ from ag_ui.core import RunAgentInput
 def input_for(asked: RunAgentInput, parameters: Sequence[Mapping[str, Any]]) -> Any:
     """The input of a handler with these parameters, each `{"name", "schema"}` as `Handler.describe` has them.
 
-    Parameters of these names get their values: `message` (the text of the last message of the user), `messages` (in
-    OpenAI's form), `thread_id` (also as `conversation`, the word of agnt5's agents), `run_id`, `state`, `tools`, `context`, `forwarded_props`, `resume`. A handler with one
-    parameter of another name gets the `message` if that takes text, else all of them as one dict; one without
-    parameters gets nothing.
+    Parameters of these names get their values: `message` (the text of the user's last message), `messages` (in
+    OpenAI's form), `thread_id` (also as `conversation`, the word of agnt5's agents), `run_id`, `state`, `tools`,
+    `context`, `forwarded_props`, `resume`. A handler with one parameter of another name gets the `message` if that
+    takes text, else all of them as one dict; one without parameters gets nothing.
     """
     whole = asked.model_dump(mode="json", by_alias=False)
     fields = {
