@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import to_json
 
 
 class _Frozen(BaseModel):
@@ -43,6 +44,11 @@ class ToolCall(_Frozen):
     error: str = ""
     raw: str = ""
 
+    def data(self) -> dict[str, Any]:
+        """The call in OpenAI's form, as a message of the assistant has it."""
+        arguments = self.raw or to_json(self.arguments).decode()
+        return {"id": self.id, "type": "function", "function": {"name": self.name, "arguments": arguments}}
+
 
 class LLMResponse(_Frozen):
     """An answer.
@@ -59,6 +65,15 @@ class LLMResponse(_Frozen):
     cost: float | None = None
     model: str = ""
     finish_reason: str = "stop"
+
+    def message(self) -> dict[str, Any]:
+        """The answer as a message in OpenAI's form, to go on with the conversation."""
+        message: dict[str, Any] = {"role": "assistant", "content": self.text or None}
+        if self.tool_calls:
+            message["tool_calls"] = [call.data() for call in self.tool_calls]
+        elif not self.text:
+            message["content"] = ""
+        return message
 
 
 class LLMChunk(_Frozen):

@@ -142,14 +142,18 @@ class StepResult(Awaitable[Any]):
 
 
 def start_step(
-    port: CommandPort, name: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> StepResult:
-    """Start `fn(*args, **kwargs)` as the step `name`. The rules are those of `Context.step`."""
+    port: CommandPort, name: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any],
+    *, key: str = "",
+) -> StepResult:  # fmt: skip
+    """Start `fn(*args, **kwargs)` as the step `name`. The rules are those of `Context.step`.
+
+    `key` tells steps of one name apart where their order may change between attempts (functions).
+    """
     checked: Any = name
     if not isinstance(checked, str) or not checked:
         raise InvalidInputError(f"ctx.step: expected a name, for example ctx.step('fetch', fn), found {name!r}")
     _check_callable(name, fn)
-    return StepResult(port.step(name, _named(name, fn, args, kwargs)), _step_types(fn))
+    return StepResult(port.step(name, _named(name, fn, args, kwargs), key), _step_types(fn))
 
 
 def _check_callable(name: str, fn: Any) -> None:

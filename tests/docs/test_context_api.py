@@ -16,9 +16,11 @@ from pathlib import Path
 
 import pytest
 from support.cluster import Cluster
+from support.llm_server import LLMServer, tool_calls
 from support.waiting import until_sync
 
-from agnt5 import ApprovalRefusedError, Context, TaskFailedError
+from agnt5 import ApprovalRefusedError, Context, LLMResponse, TaskFailedError
+from agnt5.replay.events import StepCompleted
 
 HERE = Path(__file__).parent
 TEXT = (HERE / "context-api.md").read_text()
@@ -72,23 +74,27 @@ AS_THEY_ARE = [
     "Context Properties",
     "Parallel with Error Handling",
     "Conditional Signal Waiting",
+    "Tool Registration",
 ]
 """Blocks that are whole handlers."""
 
 IN_A_WORKFLOW = {"Parallel Execution: parallel": "in_parallel", "Parallel Execution: gather": "by_name"}
 """Blocks that are parts of a workflow's body: they are run as one, which returns all its names."""
 
+ELLIPSIS_TAKEN_OUT = "LLM with Tool Execution"
+"""A block that says `register("search", handler=search_web, ...)`, which is no Python: a positional argument after one
+by name. It is run without the `, ...` of those two calls, and else as it is.
+"""
+
 NOT_YET = {
     "LLM Generation: simple": "llm",
     "LLM Generation: chat": "llm",
     "LLM Generation: structured": "llm",
     "Streaming": "llm",
-    "Tool Registration": "tools",
     "Metrics": "metrics",
     "Distributed Tracing": "trace_span",
     "Secrets": "secrets",
     "Configuration": "config",
-    "LLM with Tool Execution": "tools",
 }
 """Blocks that are not run yet -> the name on `ctx` that they wait for."""
 
@@ -102,6 +108,9 @@ from surroundings import *
 def documented() -> str:
     """The module of all blocks."""
     parts = [HEAD, *(BLOCKS[name].code for name in AS_THEY_ARE)]
+    text = BLOCKS[ELLIPSIS_TAKEN_OUT].code
+    assert text.count(", ...)") == 2
+    parts.append(text.replace(", ...)", ")"))
     for name, called in IN_A_WORKFLOW.items():
         body = textwrap.indent(BLOCKS[name].code, "    ")
         parts.append(
@@ -112,8 +121,15 @@ def documented() -> str:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
+def provider() -> Iterator[LLMServer]:
+    with LLMServer() as provider:
+        yield provider
+
+
+@pytest.fixture(scope="module")
+def cluster(provider) -> Iterator[Cluster]:
     with Cluster(["surroundings", "documented"], paths=[HERE]) as cluster:
+        cluster.env |= provider.env
         (cluster.folder / "documented.py").write_text(documented())
         yield cluster.start(cluster.worker(), cluster.beat())
 
@@ -122,7 +138,7 @@ def cluster() -> Iterator[Cluster]:
 
 
 def test_each_block_of_the_text_is_run_here_or_known_to_be_missing():
-    assert set(BLOCKS) == {*AS_THEY_ARE, *IN_A_WORKFLOW, *NOT_YET}
+    assert set(BLOCKS) == {*AS_THEY_ARE, *IN_A_WORKFLOW, ELLIPSIS_TAKEN_OUT, *NOT_YET}
 
 
 @pytest.mark.parametrize("block", NOT_YET)
@@ -290,6 +306,33 @@ def wait_for_approval(cluster, version):
 
 def _names(cluster, run):
     return set(cluster.timers(run.id))
+
+
+# ---- tools of language models
+
+
+def test_a_model_is_offered_a_tool_and_its_calls_are_in_the_response(cluster, provider):
+    provider.script("gpt-4o", tool_calls(("web_search", {"query": "durable", "max_results": 3})))
+    run = cluster.client.start("documented.agent_with_tools", {"query": "What is durable execution?"})
+    response = LLMResponse.model_validate(run.result(timeout=30))
+    (call,) = response.tool_calls
+    assert (call.name, call.arguments) == ("web_search", {"query": "durable", "max_results": 3})
+    (offered,) = provider.requests[-1]["tools"]
+    assert offered["function"]["description"] == "Search the web for information"
+    assert offered["function"]["parameters"]["properties"]["max_results"] == {"type": "integer"}
+    assert "searched durable" not in cluster.noted("tools")  # the block registers it, and calls nothing
+
+
+def test_the_tools_that_a_model_asks_for_are_executed(cluster, provider):
+    asks = tool_calls(("search", {"query": "population of Rome"}), ("calculator", {"expression": "6 * 7"}))
+    provider.script("gpt-4o", asks)
+    run = cluster.client.start("documented.agent_handler", {"query": "How many are 6 times 7?"})
+    response = LLMResponse.model_validate(run.result(timeout=30))
+    assert [call.name for call in response.tool_calls] == ["search", "calculator"]
+    assert cluster.noted("tools") == ["searched the web for population of Rome", "calculated 6 * 7"]
+    assert [tool["function"]["name"] for tool in provider.requests[-1]["tools"]] == ["search", "calculator"]
+    steps = [event.name for event in run.history() if isinstance(event, StepCompleted)]
+    assert steps == ["llm:gpt-4o", "tool:search", "tool:calculator"]
 
 
 # ---- observability, headers, properties
