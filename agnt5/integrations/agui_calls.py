@@ -57,9 +57,13 @@ def _dicts(value: Any) -> list[dict[str, Any]]:
 
 
 def result_of(recorded: Any) -> Any:
-    """A tool's result, out of what pydantic-ai wraps around it to record it."""
-    if isinstance(recorded, dict) and recorded.keys() == {"kind", "result"} and recorded["kind"] == "tool_return":
-        return recorded["result"]
+    """A tool's result, or what was said of its failure, out of what is recorded around it by the loops of tools."""
+    if isinstance(recorded, dict):
+        if recorded.keys() == {"error"}:
+            return recorded["error"]
+        ours = recorded.keys() <= {"result", "cut_from"}
+        if "result" in recorded and (ours or recorded == {"kind": "tool_return", "result": recorded["result"]}):
+            return recorded["result"]
     return recorded
 
 

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from agnt5.sdk.context import Context
-from agnt5.sdk.properties import STEP
+from agnt5.sdk.orchestration import start_step
 
 
-def keyed_step(ctx: Context, name: str, key: str, fn: Callable[[], Awaitable[Any]]) -> asyncio.Future[Any]:
-    """Run `fn` once as the step `name` of `ctx`'s run, as `ctx.step` does; `key` tells steps of one name apart.
+def keyed_step(ctx: Context, name: str, key: str, fn: Callable[[], Awaitable[Any]]) -> Awaitable[Any]:
+    """Run `fn`, an async function, once as the step `name` of `ctx`'s run, as `ctx.step` does.
 
-    Functions find a recorded step by name, key and occurrence, so that concurrent calls may come in another order in
-    a later attempt. Workflows go by the order of their commands and ignore the key.
+    `key` tells steps of one name apart: functions find a recorded step by name, key and occurrence, so that concurrent
+    calls may come in another order in a later attempt. Workflows go by the order of their commands and ignore it.
     """
-
-    async def run() -> Any:
-        token = STEP.set(name)
-        try:
-            return await fn()
-        finally:
-            STEP.reset(token)
-
-    return ctx._commands("step").step(name, run, key)  # noqa: SLF001 - `ctx.step` has no key on purpose
+    return start_step(ctx._commands("step"), name, fn, (), {}, key=key)  # noqa: SLF001 - `ctx.step` has no key

@@ -16,6 +16,7 @@ from support.waiting import until_sync
 from agnt5 import Context, RetryPolicy, function, workflow
 from agnt5.integrations.mcp import McpServer
 from agnt5.integrations.pydantic_ai import DurableAgent, current_context
+from agnt5.llm.scripted import call, scripted_model
 from agnt5.replay.events import StepCompleted
 
 
@@ -79,6 +80,21 @@ async def call_a_tool_of_a_server(ctx: Context, text: str) -> list:
     return [tool.name for tool in tools] + [said]
 
 
+@function
+async def ask_with_tools_of_a_server(ctx: Context) -> str:
+    tools = await shop.tools(ctx, include=["echo", "fail"], prefix="shop_")
+    answer = await ctx.llm.run_tools("say it", tools, model=echoing)
+    return answer.text
+
+
+def repeat(messages, tools):
+    """Says what the tools have said."""
+    return " | ".join(message["content"] for message in messages if message["role"] == "tool")
+
+
+echoing = scripted_model("echoing", [call("shop_echo", text="pear"), call("shop_fail", text="plum")], repeat)
+
+
 @pytest.fixture(scope="module")
 def cluster():
     with Cluster(["test_pydantic_ai"], paths=[Path(__file__).parent]) as cluster:
@@ -106,3 +122,12 @@ def test_tools_of_a_server_are_found_and_called_on_a_worker_once_for_all_attempt
     assert run.result(timeout=30) == ["echo", "pear "]
     assert run.state().attempt == 1
     assert cluster.noted("mcp") == ["started", "echo"]
+
+
+def test_a_model_calls_the_tools_of_a_server(cluster):
+    run = cluster.client.start(ask_with_tools_of_a_server)
+    said = run.result(timeout=30)
+    assert said.startswith("pear  | ")
+    assert "McpToolError: no plum with" in said
+    steps = [event.name for event in run.history() if isinstance(event, StepCompleted)]
+    assert sorted(set(steps)) == ["llm:scripted/echoing", "mcp:shop", "tool:shop_echo", "tool:shop_fail"]

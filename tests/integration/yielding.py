@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import time
 from pathlib import Path
 
@@ -118,6 +119,10 @@ async def breaks(ctx: Context, count: int):
 async def too_much(ctx: Context, count: int, size: int):
     for _ in range(count):
         yield "x" * size
+
+
+GUIDE = Path(__file__).parents[2] / "docs" / "streaming.md"
+exec(re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)[0], {"__name__": "writing"})
 
 
 @function

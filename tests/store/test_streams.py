@@ -13,11 +13,13 @@ from support.waiting import until
 
 from agnt5 import AsyncClient
 from agnt5.client.doctor import examine_with
+from agnt5.client.streams import ChunkPlace, StreamReset, known, read_chunks
 from agnt5.contracts.errors import StaleEpochError, StreamLimitError
 from agnt5.store import keys
 from agnt5.store.link import Link
 from agnt5.store.scripts import script
 from agnt5.store.store import Store
+from agnt5.store.subscriber import Subscriber
 
 
 async def owned(store: Store, run_id: str = "r"):
@@ -218,3 +220,67 @@ async def test_a_stream_without_its_run_is_found_and_let_go(store, admin, redis_
         admin.delete(keys.run("r", 16), keys.log("r", 16))
         found = [one for one in await examine_with(client, settle_s=0.01) if one.about == "key"]
         assert [(one.code, one.run) for one in found] == [("stray-key", "r")]
+
+
+# ---- reading
+
+
+class Slowly:
+    """A link whose calls are made one after the other, something else happening before one of them."""
+
+    def __init__(self, link: Link, before: str, happens) -> None:
+        self._link, self._before, self._happens = link, before, happens
+        self._last: asyncio.Future | None = None
+
+    def call(self, *args) -> asyncio.Future:
+        async def made(last: asyncio.Future | None):
+            if last is not None:
+                await last
+            if args[0] == self._before and self._happens is not None:
+                happens, self._happens = self._happens, None
+                await happens()
+            return await self._link.call(*args)
+
+        self._last = asyncio.ensure_future(made(self._last))
+        return self._last
+
+
+@pytest.mark.parametrize("before", ["HMGET", "XRANGE", "HGET"])
+async def test_a_page_never_mixes_claims(store, before):
+    own = await owned(store)
+    await store.emit(own, first=1, chunks=chunks(1, 3))
+
+    async def begin_anew() -> None:
+        await store.hand_back(own, seen=1)
+        later = await runs.claim(store, "r", "h2", "m", "function")
+        await store.emit(later, first=1, chunks=chunks(1, 9))
+
+    reading = Store(Slowly(store.link, before, begin_anew), shards=16, retention_ms=60_000)
+    page = await read_chunks(reading, "r", known("1-2"))
+    assert page.reset == StreamReset(2)
+    assert [str(one.place) for one in page.found] == [f"2-{n}" for n in range(1, 10)]
+
+
+async def test_a_place_of_a_later_claim_than_there_is_counts_as_the_beginning(store):
+    """A Redis that came back older."""
+    await store.emit(await owned(store), first=1, chunks=chunks(1, 3))
+    page = await read_chunks(store, "r", known("7-2"))
+    assert page.reset == StreamReset(1)
+    assert [one.value for one in page.found] == [1, 2, 3]
+    assert page.next == ChunkPlace(1, 3)
+    assert (await read_chunks(store, "r", known("7-0"))).reset is None  # who knew nothing has nothing to forget
+
+
+async def test_a_listener_that_gave_up_does_not_take_the_next_one_along(link):
+    ears = Subscriber(link.address, lambda *_: None)
+    await ears.connect()
+    impatient = asyncio.ensure_future(ears.subscribe("somewhere"))
+    await asyncio.sleep(0)
+    impatient.cancel()
+    ears.unsubscribe("somewhere")
+    try:
+        await ears.subscribe("somewhere")
+    except asyncio.CancelledError:
+        pytest.fail("it was cancelled with the other one")
+    finally:
+        await ears.close()

@@ -106,6 +106,21 @@ def test_a_failed_tool_tells_its_error_and_a_later_success_replaces_it():
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("recorded", "content"),
+    [
+        ({"result": 7}, "7"),
+        ({"result": "ab", "cut_from": 9}, "ab"),
+        ({"error": "ValueError: no"}, "ValueError: no"),
+        ({"result": 7, "more": 1}, '{"result": 7, "more": 1}'),
+        ([1], "[1]"),
+    ],
+)
+def test_a_result_is_told_without_what_is_recorded_around_it(recorded, content):
+    told = Told()(ev.StepCompleted(seq=1, name="tool:look", key="c", result=recorded)).ended(DONE)
+    assert told[2] == f"result c {content}"
+
+
 def test_steps_and_children_begin_and_end():
     told = Told()(ev.StepCompleted(seq=1, name="load", result=1), ev.TaskScheduled(seq=2, handler="a.b", id="r-1~2"))
     told(ev.TaskFailed(seq=2, error={}), ev.TaskCompleted(seq=9))

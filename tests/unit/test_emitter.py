@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from types import SimpleNamespace
 
@@ -18,11 +19,11 @@ from agnt5.runtime.emitter import AHEAD, AHEAD_BYTES, emit_all, emit_from_thread
 class Live:
     """The run of a generator, and its host and store: `sent` has what went out, `answers` what is owed."""
 
-    def __init__(self, limit: int = 4 << 20, most: int = 10_000) -> None:
+    def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
         self.host = self.store = self
-        self.settings = SimpleNamespace(payload_limit=limit)
-        self.stream_limit = most
+        self.settings = SimpleNamespace(payload_limit=4 << 20)
+        self.stream_limit = 10_000
         self.handler = SimpleNamespace(address="s.h")
         self.own = object()
         self.ended = False
@@ -58,6 +59,15 @@ class Live:
                 answer.set_exception(error) if error else answer.set_result(None)
 
 
+@pytest.fixture
+async def live() -> AsyncIterator[Live]:
+    """A run whose store answers at last, so that a failed test does not hang."""
+    live = Live()
+    yield live
+    live.ended = live.auto = True
+    live.answer()
+
+
 async def turns(count: int = 30) -> None:
     for _ in range(count):
         await asyncio.sleep(0)
@@ -68,8 +78,7 @@ async def numbers(count: int, size: int = 0):
         yield "x" * size if size else number
 
 
-async def test_the_first_chunk_goes_out_at_once_and_others_with_those_of_their_tick():
-    live = Live()
+async def test_the_first_chunk_goes_out_at_once_and_others_with_those_of_their_tick(live):
     task = asyncio.ensure_future(emit_all(live, numbers(40)))
     await asyncio.sleep(0)
     assert live.sent[0] == (1, [0])
@@ -83,15 +92,12 @@ async def test_the_first_chunk_goes_out_at_once_and_others_with_those_of_their_t
     assert await task == list(range(40))
 
 
-async def test_each_chunk_of_a_handler_that_blocks_is_out_before_it_goes_on():
-    live = Live()
-
+async def test_each_chunk_of_a_handler_that_blocks_is_out_before_it_goes_on(live):
     async def blocking():
         for number in range(5):
             assert live.count == number
             yield number
-            await_nothing = threading.Event()
-            await_nothing.wait(0.002)
+            threading.Event().wait(0.002)  # keeps the loop from going on
 
     task = asyncio.ensure_future(emit_all(live, blocking()))
     await turns()
@@ -99,8 +105,7 @@ async def test_each_chunk_of_a_handler_that_blocks_is_out_before_it_goes_on():
     assert await task == [0, 1, 2, 3, 4]
 
 
-async def test_a_generator_waits_when_it_is_too_far_ahead():
-    live = Live()
+async def test_a_generator_waits_when_it_is_too_far_ahead(live):
     task = asyncio.ensure_future(emit_all(live, numbers(200)))
     await turns()
     assert live.count == AHEAD
@@ -114,8 +119,7 @@ async def test_a_generator_waits_when_it_is_too_far_ahead():
     assert await task == list(range(200))
 
 
-async def test_a_generator_of_large_chunks_waits_sooner():
-    live = Live()
+async def test_a_generator_of_large_chunks_waits_sooner(live):
     size = AHEAD_BYTES // 4
     task = asyncio.ensure_future(emit_all(live, numbers(10, size)))
     await turns()
@@ -125,8 +129,7 @@ async def test_a_generator_of_large_chunks_waits_sooner():
     assert len(await task) == 10
 
 
-async def test_it_has_not_ended_before_all_is_stored():
-    live = Live()
+async def test_it_has_not_ended_before_all_is_stored(live):
     task = asyncio.ensure_future(emit_all(live, numbers(3)))
     await turns()
     assert not task.done()
@@ -136,8 +139,8 @@ async def test_it_has_not_ended_before_all_is_stored():
 
 
 @pytest.mark.parametrize("ended_by", ["error", "cancel"])
-async def test_chunks_before_a_failure_are_stored_before_it_is_told(ended_by):
-    live, closed = Live(), []
+async def test_chunks_before_a_failure_are_stored_before_it_is_told(live, ended_by):
+    closed = []
 
     async def failing():
         try:
@@ -160,8 +163,8 @@ async def test_chunks_before_a_failure_are_stored_before_it_is_told(ended_by):
         await task
 
 
-async def test_what_the_store_refuses_is_told_to_the_run_once_and_nothing_more_is_sent():
-    live, closed = Live(), []
+async def test_what_the_store_refuses_is_told_to_the_run_once_and_nothing_more_is_sent(live):
+    closed = []
 
     async def endless():
         try:
@@ -186,9 +189,9 @@ async def test_what_the_store_refuses_is_told_to_the_run_once_and_nothing_more_i
 
 
 @pytest.mark.parametrize("threaded", [False, True])
-async def test_the_limit_of_chunks_ends_it(threaded):
-    live, reached = Live(most=3), []
-    live.auto = True
+async def test_the_limit_of_chunks_ends_it(live, threaded):
+    reached = []
+    live.auto, live.stream_limit = True, 3
 
     def emit(own, *, first, chunks):
         answer = Live.emit(live, own, first=first, chunks=chunks)
@@ -215,16 +218,24 @@ async def test_the_limit_of_chunks_ends_it(threaded):
     assert not live.wrong
 
 
-async def test_what_could_never_be_a_result_ends_at_the_chunk_that_is_too_much():
-    live = Live(limit=30)
-    live.auto = True
+async def test_what_could_never_be_a_result_ends_at_the_chunk_that_is_too_much(live):
+    live.auto, live.settings.payload_limit, closed = True, 30, []
+
+    async def closing():
+        try:
+            async for chunk in numbers(9, 5):
+                yield chunk
+        finally:
+            closed.append(True)
+
     with pytest.raises(PayloadTooLargeError, match=r"result of s\.h: its first 4 chunks are 33 bytes of JSON"):
-        await emit_all(live, numbers(9, 5))  # [ and ], 4 times 7, 3 commas
+        await emit_all(live, closing())  # [ and ], 4 times 7, 3 commas
+    assert closed
     assert live.count == 3
 
 
-async def test_a_thread_waits_too_and_stops_when_its_run_is_over():
-    live, yielded, closed = Live(), [], threading.Event()
+async def test_a_thread_waits_too_and_stops_when_its_run_is_over(live):
+    yielded, closed = [], threading.Event()
 
     def endless():
         try:

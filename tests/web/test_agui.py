@@ -67,6 +67,17 @@ def test_a_run_is_started_and_told_and_read_again_the_same(ann):
     assert (found[0].thread_id, found[0].run_id) == ("t-1", run_id)
 
 
+def test_an_agent_of_agnt5_is_told_with_its_tools(ann):
+    _, events = run(ann, "desk", asked("which colour?"))
+    assert "".join(texts(events)) == "It is green."
+    started = [event for event in events if event.type == "TOOL_CALL_START"]
+    assert [event.tool_call_name for event in started] == ["find"]
+    results = [event for event in events if event.type == "TOOL_CALL_RESULT"]
+    assert [json.loads(event.content) for event in results] == [{"word": "pear", "colour": "green"}]
+    assert [event.tool_call_id for event in results] == [event.tool_call_id for event in started]
+    assert events[-1].result["text"] == "It is green."
+
+
 def test_an_attempt_that_failed_resets_its_messages(ann):
     _, events = run(ann, "assistant", asked("again"))
     resets = [at for at, event in enumerate(events) if event.type == "CUSTOM" and event.name == "reset"]

@@ -4,7 +4,8 @@ import asyncio
 
 from support.cluster import noted
 
-from agnt5 import Context, RetryPolicy, entity, function, workflow
+from agnt5 import Agent, Context, RetryPolicy, entity, function, workflow
+from agnt5.llm.scripted import call, scripted_model
 from agnt5.sdk.keyed import keyed_step
 
 
@@ -121,3 +122,12 @@ class Chat:
         count = await ctx.get("count", 0) + 1
         ctx.set("count", count)
         return f"{count}: {message}"
+
+
+async def find(word: str) -> dict:
+    """Finds a word."""
+    return {"word": word, "colour": "green"}
+
+
+desk = Agent("desk", "Be kind.", scripted_model("desk", call("find", word="pear"), "It is green."), tools=[find])
+desk.as_function(stream=True)
