@@ -5,7 +5,7 @@ files = McpServer("files", command=["uvx", "mcp-server-files", "/srv"])
 @function
 async def ask(ctx: Context, question: str) -> str:
     tools = await files.tools(ctx, include=["read_file", "list_folder"])
-    answer = await ctx.llm.run_tools(question, tools, model="gpt-5")
+    answer = await ctx.llm.run_tools(question, "gpt-5", tools)
     return answer.text
 """
 

@@ -80,10 +80,10 @@ async def call_a_tool_of_a_server(ctx: Context, text: str) -> list:
     return [tool.name for tool in tools] + [said]
 
 
-@function
+@function(retries=1)
 async def ask_with_tools_of_a_server(ctx: Context) -> str:
     tools = await shop.tools(ctx, include=["echo", "fail"], prefix="shop_")
-    answer = await ctx.llm.run_tools("say it", tools, model=echoing)
+    answer = await ctx.llm.run_tools("say it", echoing, tools)
     return answer.text
 
 

@@ -188,3 +188,32 @@ def test_a_handler_gets_what_its_parameters_name():
     assert (given["state"], given["tools"]) == ({"n": 1}, [])
     whole = input_for(asked(forwardedProps={"p": 1}), takes("request"))["request"]
     assert (whole["thread_id"], whole["run_id"], whole["forwarded_props"]) == ("t", "r", {"p": 1})
+
+
+def test_a_handler_that_learns_of_the_conversation_in_no_other_way_gets_it_as_its_message():
+    either = {"anyOf": [{"type": "string"}, {"type": "array"}]}
+    assert [one["role"] for one in input_for(asked(), takes("message", schema=either))["message"]] == [
+        "user",
+        "assistant",
+    ]
+    assert input_for(asked(), takes("message", "thread_id", schema=either))["message"] == "hi\nyou"
+
+
+def test_messages_are_told_as_models_take_them():
+    image = {"type": "image", "source": {"type": "data", "value": "iVBO", "mimeType": "image/png"}}
+    linked = {"type": "image", "source": {"type": "url", "value": "https://x/y.png"}}
+    user = {"role": "user", "id": "1", "content": [{"type": "text", "text": "what is it?"}, image, linked]}
+    thought = {"role": "reasoning", "id": "2", "content": "hm"}
+    result = {"role": "tool", "id": "3", "toolCallId": "c", "content": "7"}
+    request = RunAgentInput.model_validate({"threadId": "t", "runId": "r", "messages": [user, thought, result]})
+    assert input_for(request, takes("messages"))["messages"] == [
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "what is it?"},
+                {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBO"}},
+                {"type": "image_url", "image_url": {"url": "https://x/y.png"}},
+            ],
+        },
+        {"role": "tool", "tool_call_id": "c", "content": "7"},
+    ]
