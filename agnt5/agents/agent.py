@@ -163,6 +163,7 @@ class Agent:
     def as_workflow(self, service: str | None = None, name: str | None = None, **options: Any) -> Callable[..., Any]:
         """Register a workflow `(ctx, message, conversation=None)` that gives the `AgentResult` as a dict.
 
+        Without a memory it is `(ctx, message)`, where `message` may be a list of messages, the conversation so far.
         `service` is by default that of the module that calls this, `name` the agent's; `options` are those of
         `@workflow`. Raises `ConfigurationError`.
         """

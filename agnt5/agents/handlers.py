@@ -35,7 +35,11 @@ def _talk(agent: Agent) -> Callable[..., Any]:
         result = await agent.run(ctx, message, conversation)
         return result.model_dump(mode="json")
 
-    return talk
+    async def answer(ctx: Context, message: str | list[dict[str, Any]]) -> dict[str, Any]:
+        result = await agent.run(ctx, message)
+        return result.model_dump(mode="json")
+
+    return answer if agent.memory is None else talk
 
 
 def _tell(agent: Agent) -> Callable[..., Any]:
@@ -43,7 +47,11 @@ def _tell(agent: Agent) -> Callable[..., Any]:
         async for event in agent.stream(ctx, message, conversation):
             yield event
 
-    return tell
+    async def answer(ctx: Context, message: str | list[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
+        async for event in agent.stream(ctx, message):
+            yield event
+
+    return answer if agent.memory is None else tell
 
 
 def _named(fn: Callable[..., Any], agent: Agent, module: str) -> Callable[..., Any]:
