@@ -205,6 +205,7 @@ class Port(Recorder):
 
     keys: list[tuple[str, str]] = field(default_factory=list)
     said: list[dict] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     children: list[Ref] = field(default_factory=list)
 
     def start_task(self, handler, input, *, key=None, options=None):  # noqa: A002
@@ -213,6 +214,7 @@ class Port(Recorder):
 
     def step(self, name, fn, key=""):
         if name.startswith("map:"):
+            self.notes.append(key)
             return asyncio.ensure_future(self._say(fn))
         self.keys.append((name, key))
         return super().step(name, fn, key)
@@ -338,6 +340,22 @@ def test_errors_of_calls_stop_the_map_and_are_told_again_by_a_later_attempt():
     assert port.said[-1] == {"map": "map1", "done": 2, "failed": 1, "ended": True}
 
 
+def test_notes_of_an_earlier_attempt_stand_unless_something_had_failed():
+    async def some(item):
+        if item < 0:
+            raise ValueError(item)
+        return item
+
+    def notes(items, attempt):
+        return run(lambda ctx, _: ctx.map(some, items, return_exceptions=True), attempt)[1].notes
+
+    assert notes([1, 2], 0) == notes([1, 2], 1)
+    first, second = notes([1, -2], 0), notes([1, -2], 1)
+    assert first[0] == second[0]
+    assert first[-1] != second[-1]
+    assert notes([1, 2, 3], 0)[0] != notes([1, 2], 0)[0]
+
+
 def test_a_cancelled_wait_begins_nothing_further():
     begun = []
 
@@ -348,8 +366,30 @@ def test_a_cancelled_wait_begins_nothing_further():
     async def fn(ctx, _):
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.01):
-                await ctx.map(wait, range(10), 2)
+                await ctx.map(wait, range(10), 2, return_exceptions=True)
         assert len(asyncio.all_tasks()) == 1
+
+    run(fn)
+    assert begun == [0, 1]
+
+
+def test_what_no_handler_may_catch_ends_the_map_at_once():
+    class Stop(BaseException):
+        pass
+
+    begun = []
+
+    async def stop(item):
+        begun.append(item)
+        await asyncio.sleep(0)
+        if item == 0:
+            raise Stop
+
+    async def fn(ctx, _):
+        with pytest.raises(Stop):
+            await ctx.map(stop, range(10), 2, return_exceptions=True)
+        while len(asyncio.all_tasks()) > 1:
+            await asyncio.sleep(0)
 
     run(fn)
     assert begun == [0, 1]

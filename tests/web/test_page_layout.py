@@ -209,6 +209,17 @@ def test_a_map_is_one_lane_with_a_bar_for_each_item():
     assert lane.child == ""
 
 
+def test_many_maps_of_one_name_share_a_lane():
+    events = []
+    for n in range(30):
+        said = {"map": f"map{n}", "total": 5 + n, "concurrency": 5, "of": "calls"}
+        end = {"map": f"map{n}", "done": 5 + n, "failed": 0, "ended": True}
+        events.append(ev.StepCompleted(at=1000 + 10 * n, seq=2 * n, name="map:classify", result=said))
+        events.append(ev.StepCompleted(at=1008 + 10 * n, seq=2 * n + 1, name="map:classify", result=end))
+    (_, lane) = chart(*events, end_ms=2000).lanes
+    assert (lane.label, len(lane.bars)) == ("30 x map classify", 30)
+
+
 def test_a_map_of_few_items_has_a_lane_of_its_own_before_theirs():
     (_, lane, *items) = chart(*mapped(3), end_ms=2000).lanes
     assert (lane.label, len(lane.bars), len(items)) == ("map classify: 3 of 3 done", 1, 3)
