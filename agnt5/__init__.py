@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from agnt5.client import ApprovalState, AsyncClient, Client
+    from agnt5.client import ApprovalState, AsyncClient, BudgetState, Client
     from agnt5.contracts.budgets import Budget
     from agnt5.contracts.errors import (
         Agnt5Error,
@@ -42,11 +42,13 @@ if TYPE_CHECKING:
         WrongContextError,
     )
     from agnt5.llm.responses import LLMResponse
+    from agnt5.llm.tools import Tool, tool
     from agnt5.retry import BackoffPolicy, RetryPolicy
     from agnt5.sdk.context import Context
     from agnt5.sdk.decorators import function, workflow
     from agnt5.sdk.entities import entity
     from agnt5.sdk.human import Approval
+    from agnt5.sdk.tool_loop import ToolsResponse
 
     __version__: str
 
@@ -61,6 +63,7 @@ __all__ = [
     "BackoffPolicy",
     "Budget",
     "BudgetExceededError",
+    "BudgetState",
     "Client",
     "ConfigurationError",
     "Context",
@@ -90,13 +93,16 @@ __all__ = [
     "StreamLimitError",
     "StructuredOutputError",
     "TaskFailedError",
+    "Tool",
     "ToolLoopError",
+    "ToolsResponse",
     "WorkerLostError",
     "WorkflowIOError",
     "WrongContextError",
     "__version__",
     "entity",
     "function",
+    "tool",
     "workflow",
 ]
 
@@ -110,7 +116,11 @@ _HOME = {
     "Approval": "agnt5.sdk.human",
     "ApprovalState": "agnt5.client",
     "Budget": "agnt5.contracts.budgets",
+    "BudgetState": "agnt5.client",
     "LLMResponse": "agnt5.llm.responses",
+    "Tool": "agnt5.llm.tools",
+    "ToolsResponse": "agnt5.sdk.tool_loop",
+    "tool": "agnt5.llm.tools",
     "RetryPolicy": "agnt5.retry",
     "BackoffPolicy": "agnt5.retry",
 }

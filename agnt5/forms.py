@@ -30,8 +30,10 @@ def schema_of(form: Any, what: str) -> tuple[dict[str, Any] | None, Any]:
     return schema, None
 
 
-def faults(schema: dict[str, Any], data: Any) -> list[str]:
+def faults(schema: dict[str, Any], data: Any, called: str = "data") -> list[str]:
     """What is wrong with data, a sentence each that names the field; nothing where it fits.
+
+    `called` is what the data is called in them.
 
     References to schemas elsewhere are not followed: no request leaves for them.
     """
@@ -45,13 +47,13 @@ def faults(schema: dict[str, Any], data: Any) -> list[str]:
         errors = sorted(validator.iter_errors(data), key=lambda error: [str(part) for part in error.absolute_path])
     except Unresolvable as error:
         return [f"the form refers to {error.ref!r}, which it does not hold"]
-    return [_told(best_match([error]) or error) for error in errors[:_SHOWN]]
+    return [_told(best_match([error]) or error, called) for error in errors[:_SHOWN]]
 
 
-def _told(error: Any) -> str:
+def _told(error: Any, called: str) -> str:
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path)
     text = error.message if len(error.message) <= 300 else error.message[:300] + "..."  # noqa: PLR2004
-    return f"data{path}: {text}"
+    return f"{called}{path}: {text}"
 
 
 @functools.lru_cache(256)

@@ -6,7 +6,7 @@ import builtins
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeGuard, get_args
 
 from agnt5.contracts import errors
 from agnt5.contracts.clock import to_ms
@@ -20,6 +20,7 @@ _NEVER_NAMES = frozenset(
 )
 _BIGGEST_POWER = 1_000
 _BIGGEST_FACTOR = 1e18
+_LONGEST_S = 366 * 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +101,15 @@ class RetryPolicy:
     def delay_ms(self, failures: int, error: BaseException | str, fraction: float) -> int | None:
         """Milliseconds to wait after the `failures`-th failure, or None: do not try again.
 
-        `error` is the exception, or the name of its class. `fraction` (0 to 1, by chance) picks the jitter.
+        `error` is the exception, or the name of its class. `fraction` (0 to 1, by chance) picks the jitter. An
+        exception with a number of seconds in `retry_after` is waited for at least so long, also past `max_interval`.
         """
         if self.max_attempts is not None and failures >= self.max_attempts:
             return None
         if self._is_final(error):
             return None
         longest = min(self.initial_ms * self.backoff.factor(failures), self.max_ms)
-        return round(longest * (1 - self.jitter * fraction))
+        return max(round(longest * (1 - self.jitter * fraction)), _asked_ms(error))
 
     def _is_final(self, error: BaseException | str) -> bool:
         if isinstance(error, str):
@@ -159,7 +161,13 @@ def _ms(value: timedelta | float) -> int:
     return ms
 
 
-def _is_number(value: object) -> bool:
+def _asked_ms(error: BaseException | str) -> int:
+    """The wait that an error itself asks for."""
+    asked: Any = getattr(error, "retry_after", None)
+    return round(asked * 1000) if _is_number(asked) and 0 < asked < _LONGEST_S else 0
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

@@ -153,6 +153,11 @@ class Types:
         except PydanticInvalidForJsonSchema:
             return {}
 
+    def annotation(self, name: str) -> Any:
+        """The annotation of a parameter, resolved; `Any` where there is none."""
+        annotations = inspect.get_annotations(self._fn)
+        return self._resolve(annotations[name]) if name in annotations else Any
+
     def _convert(self, name: str, value: Any) -> Any:
         adapter = self._adapter(name)
         if adapter is None:

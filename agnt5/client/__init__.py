@@ -2,8 +2,9 @@
 
 from agnt5.client.aio import AsyncClient
 from agnt5.client.approvals import ApprovalState
+from agnt5.client.budgets import BudgetState
 from agnt5.client.run import AsyncRun
 from agnt5.client.runs import RunState
 from agnt5.client.sync import Client, Run
 
-__all__ = ["ApprovalState", "AsyncClient", "AsyncRun", "Client", "Run", "RunState"]
+__all__ = ["ApprovalState", "AsyncClient", "AsyncRun", "BudgetState", "Client", "Run", "RunState"]

@@ -8,14 +8,17 @@ import uuid
 from collections.abc import AsyncGenerator, Awaitable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import timedelta
+from itertools import repeat
 from types import TracebackType
 from typing import Any, Self
 
 from agnt5 import codec
 from agnt5.client import approvals as asked
+from agnt5.client import budgets as spending
 from agnt5.client import entities as stored
 from agnt5.client.approvals import ApprovalState
-from agnt5.client.catalog import Catalog, HandlerLike, address_of
+from agnt5.client.budgets import BudgetState
+from agnt5.client.catalog import Budgets, Catalog, HandlerLike, address_of
 from agnt5.client.entities import EntityCaller, EntityState
 from agnt5.client.fleet import Fleet, read_fleet
 from agnt5.client.follow import Followed, Follows, Page, Place, read_page
@@ -83,7 +86,7 @@ class AsyncClient:
 
     # ---- starting
 
-    async def start(
+    async def start(  # noqa: PLR0913 - what there is to say about a start
         self,
         handler: HandlerLike,
         input: Any = None,  # noqa: A002 - one word for one thing
@@ -94,12 +97,14 @@ class AsyncClient:
         priority: int | None = None,
         run_timeout: float | timedelta | None = None,
         requester: str = "",
+        budget: Budgets = (),
     ) -> AsyncRun:
         """Start a run of a handler: a decorated function, or `"service.handler"`.
 
         `id` makes it idempotent: the same id with the same input is the same run, also much later; with another
         input or handler `DuplicateRunError` is raised. Once this returns, the run is durable. `requester` is the
-        person who asks for it: whoever that is does not approve what the run asks approval for.
+        person who asks for it: whoever that is does not approve what the run asks approval for. `budget` limits what
+        all calls of language models in its tree may spend together: its own, its children's, and those of entities.
 
         A method of an entity (`"Counter.add"`) needs the `key` of the entity; its run's id is `Counter/<key>~@<id>`.
 
@@ -111,7 +116,7 @@ class AsyncClient:
         known = await self.catalog.check(handler, input)
         request = self.catalog.request(
             handler, input, run_id=id, key=key, headers=headers, priority=priority, run_timeout=run_timeout,
-            requester=requester,
+            requester=requester, budget=budget,
         )  # fmt: skip
         created = await start_run(store, self.settings, request, known)
         dispatcher.send(created.out)
@@ -125,11 +130,13 @@ class AsyncClient:
         ids: Sequence[str] | None = None,
         headers: Mapping[str, str] | None = None,
         priority: int | None = None,
+        budget: Budgets = (),
     ) -> list[AsyncRun]:
         """Start a run for each input, thousands a second. `ids`, where given, has one id for each.
 
-        As `start` in all else. All inputs are checked before the first run starts; when the connection fails
-        half-way, repeating the call with the same ids starts what is missing.
+        As `start` in all else; a `budget` without a key limits each run's tree by itself. All inputs are checked before
+        the first run starts; when the connection fails half-way, repeating the call with the same ids starts what is
+        missing.
         """
         store, dispatcher, _ = await self._open()
         inputs = list(inputs)
@@ -141,10 +148,8 @@ class AsyncClient:
             known = await self.catalog.check(handler, value)
             codec.dumps(value, what=what, limit=limit)
         requests = [
-            self.catalog.request(
-                handler, value, run_id=ids[at] if ids is not None else None, headers=headers, priority=priority
-            )
-            for at, value in enumerate(inputs)
+            self.catalog.request(handler, value, run_id=run_id, headers=headers, priority=priority, budget=budget)
+            for value, run_id in zip(inputs, ids if ids is not None else repeat(None, len(inputs)), strict=True)
         ]
         for at in range(0, len(requests), BATCH):
             pending = [start_run(store, self.settings, request, known) for request in requests[at : at + BATCH]]
@@ -301,6 +306,29 @@ class AsyncClient:
             store, dispatcher, run_id, name, decision, approver=approver, roles=roles, comment=comment, data=data,
             ref=ref, operation=operation, limit=self.settings.payload_limit,
         )  # fmt: skip
+
+    # ---- budgets
+
+    async def budgets(self, *, limit: int = 50) -> list[BudgetState]:
+        """Budgets that have been drawn on, the latest use first."""
+        store, _, _ = await self._open()
+        return await spending.newest(store, limit)
+
+    async def budget(self, key: str = "", *, run: str = "", per: timedelta | None = None) -> BudgetState:
+        """What a budget has spent: that of a `key`, or of the tree of a root run; with `per` in its window of now.
+
+        One that was never drawn on has spent nothing. Raises `InvalidInputError`.
+        """
+        store, _, _ = await self._open()
+        return await spending.one(store, spending.scope(key, run, per))
+
+    async def reset_budget(self, key: str = "", *, run: str = "", per: timedelta | None = None) -> bool:
+        """Let a budget count from zero again; False where it was never drawn on.
+
+        Calls on their way are no longer counted in it. Raises `InvalidInputError`.
+        """
+        store, _, _ = await self._open()
+        return await store.reset(spending.scope(key, run, per))
 
     # ---- acting
 

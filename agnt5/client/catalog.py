@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from time import monotonic
 from typing import Any
 
 from agnt5.client.announced import bind_announced, check_announced
+from agnt5.contracts.budgets import Budget, budget_header, refuse_reserved
 from agnt5.contracts.clock import to_ms
 from agnt5.contracts.errors import HandlerNotFoundError, InvalidInputError
 from agnt5.contracts.ids import call_id, check_id, entity_name, new_run_id
@@ -23,6 +24,7 @@ from agnt5.store.replies import pairs
 from agnt5.store.store import Store
 
 HandlerLike = str | Handler | Callable[..., Any]
+Budgets = Budget | Sequence[Budget]
 
 
 def address_of(handler: HandlerLike) -> str:
@@ -62,21 +64,23 @@ class Catalog:
             return known.bind_call(args, kwargs)
         return bind_announced(handler, await self._described(handler), args, kwargs)
 
-    def request(
+    def request(  # noqa: PLR0913 - what there is to say about a start
         self, handler: HandlerLike, value: Any, *, run_id: str | None = None, key: str | None = None,
         headers: Mapping[str, str] | None = None, priority: int | None = None,
-        run_timeout: float | timedelta | None = None, requester: str = "",
+        run_timeout: float | timedelta | None = None, requester: str = "", budget: Budgets = (),
     ) -> StartRequest:  # fmt: skip
         """A request to start a handler that `check` has passed. Raises `InvalidInputError` for its other arguments."""
         address = address_of(handler)
         # a handler that this process does not have: its author's choices are known by what workers announced
         options: dict[str, Any] = self._announced.get(address, {}).get("options", {})
         run_timeout_ms = to_ms(run_timeout, "run_timeout")
+        given = {str(name).lower(): str(text) for name, text in (headers or {}).items()}
+        refuse_reserved(given)
         request = StartRequest(
             new_run_id() if run_id is None else check_id(run_id),
             address,
             value,
-            headers={str(name).lower(): str(text) for name, text in (headers or {}).items()},
+            headers={**given, **budget_header(budget)},
             priority=options.get("priority") if priority is None else priority,
             run_timeout_ms=options.get("run_timeout_ms") if run_timeout_ms is None else run_timeout_ms,
             requester=requester,

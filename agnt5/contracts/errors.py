@@ -196,6 +196,11 @@ class LLMError(Agnt5Error):
         self.status = status
         self.retry_after = retry_after
 
+    @property
+    def details(self) -> dict[str, Any]:
+        """What is recorded beside the message."""
+        return {"model": self.model, "status": self.status, "retry_after": self.retry_after}
+
 
 class LLMRequestError(LLMError, NonRetryableError):
     """The provider refuses the request as it is: no key, no such model, too long, against its policy."""
@@ -217,7 +222,29 @@ class ToolLoopError(NonRetryableError):
 
 
 class BudgetExceededError(NonRetryableError):
-    """A call of a language model would exceed a budget. It was not made."""
+    """A call of a language model would exceed a budget. It was not made.
+
+    `scope` is the budget (`tree:order-17`, `key:acme~86400s`), `what` the limit that is in the way: "requests",
+    "tokens" or "cost" (US dollars, as are then all amounts). `used` was spent, `reserved` is held by calls on their
+    way, `asked` is what this call would probably take.
+    """
+
+    def __init__(
+        self, message: str, *, scope: str = "", what: str = "", limit: float = 0, used: float = 0, reserved: float = 0,
+        asked: float = 0,
+    ) -> None:  # fmt: skip
+        super().__init__(message)
+        self.scope = scope
+        self.what = what
+        self.limit = limit
+        self.used = used
+        self.reserved = reserved
+        self.asked = asked
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """What is recorded beside the message."""
+        return dict(vars(self))
 
 
 class StreamLimitError(NonRetryableError):
@@ -237,12 +264,15 @@ def error_data(error: BaseException, *, where: str = "") -> dict[str, Any]:
             data["details"] = error.details
         return data
     text = "".join(traceback.format_exception(type(error), error, _from_user_code(error)))
-    return {
+    data = {
         "type": type(error).__name__,
         "message": str(error),
         "traceback": text[-TRACEBACK_LIMIT:],
         "where": where,
     }
+    if isinstance(error, LLMError | BudgetExceededError):
+        data["details"] = error.details
+    return data
 
 
 def _from_user_code(error: BaseException) -> TracebackType | None:
@@ -251,6 +281,15 @@ def _from_user_code(error: BaseException) -> TracebackType | None:
     while frame is not None and frame.tb_frame.f_code.co_filename.startswith(_RUNTIME):
         frame = frame.tb_next
     return frame or error.__traceback__
+
+
+def model_error(failed: RunFailedError) -> Agnt5Error | None:
+    """The error of a call of a language model that a failed step stands for, as it was raised; None for others."""
+    kinds: tuple[type[LLMError | BudgetExceededError], ...] = (LLMError, LLMRequestError, BudgetExceededError)
+    for kind in kinds:
+        if failed.type == kind.__name__ and isinstance(failed.details, dict):
+            return kind(failed.message, **failed.details)
+    return None
 
 
 def from_data(data: dict[str, Any], kind: type[RunFailedError] = TaskFailedError) -> RunFailedError:

@@ -2,17 +2,184 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
 
+from agnt5.contracts.errors import Agnt5Error, LLMError
+from agnt5.llm import loading, scripted, spending, structured
+from agnt5.llm.answers import Collected, response_of
+from agnt5.llm.failures import UnprocessableError, failure_of, summed
+from agnt5.llm.messages import opened
 from agnt5.llm.requests import Request
 from agnt5.llm.responses import LLMChunk, LLMResponse
+from agnt5.llm.retrying import wait_s
+
+_CLOSING_S = 5.0
 
 
-async def ask(request: Request) -> LLMResponse:
-    """The answer. Raises `LLMError`, `LLMRequestError`."""
-    raise NotImplementedError
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chance:
+    """What is not the same twice: random numbers from 0 to 1, and waiting."""
+
+    number: Callable[[], float] = random.random
+    sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep
 
 
-def stream(request: Request) -> AsyncIterator[LLMChunk]:
-    """The answer as it comes; the last chunk has the whole `response`. Raises as `ask` does."""
-    raise NotImplementedError
+async def ask(request: Request, chance: Chance = Chance()) -> LLMResponse:
+    """The answer. Models are asked in turn, each again after what may pass.
+
+    Raises `LLMError` when none of them answers, `LLMRequestError` when all refuse the request as it is,
+    `ConfigurationError` where LiteLLM is not installed.
+    """
+    failures: list[LLMError] = []
+    for model in request.models:
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                return await _answer(request, model)
+            except Exception as error:  # noqa: BLE001 - turned into ours, without what it holds of the request
+                failure = _failure(error, request, model)
+            wait = wait_s(failure, tries, request.retries, chance.number())
+            if wait is None:
+                break
+            await chance.sleep(wait)
+        failures.append(failure)
+    raise summed(failures, request.models)
+
+
+async def stream(request: Request, chance: Chance = Chance()) -> AsyncGenerator[LLMChunk, None]:
+    """The answer as it comes; the last chunk has the whole `response`. Raises as `ask` does.
+
+    What fails before the first chunk is tried again, with this model or the next. What fails later is not: somebody
+    may have read the beginning.
+    """
+    failures: list[LLMError] = []
+    for model in request.models:
+        tries = 0
+        while True:
+            tries, begun = tries + 1, False
+            parts = _parts(request, model)
+            try:
+                async for chunk in parts:
+                    begun = True
+                    yield chunk
+            except Exception as error:  # noqa: BLE001 - as above
+                failure = _failure(error, request, model)
+            else:
+                return
+            finally:
+                await parts.aclose()
+            if begun:
+                raise failure
+            wait = wait_s(failure, tries, request.retries, chance.number())
+            if wait is None:
+                break
+            await chance.sleep(wait)
+        failures.append(failure)
+    raise summed(failures, request.models)
+
+
+# ---- one try
+
+
+async def _answer(request: Request, model: str) -> LLMResponse:
+    if model.startswith(scripted.PREFIX):
+        return await scripted.answer(request, model)
+    litellm = await loading.litellm()
+    async with asyncio.timeout(request.timeout_s):
+        answer = await _call(litellm, _arguments(litellm, request, model))
+    response = response_of(answer, request, model, None)
+    return response.model_copy(update={"cost": _cost(litellm, answer, response)})
+
+
+async def _parts(request: Request, model: str) -> AsyncGenerator[LLMChunk, None]:
+    if model.startswith(scripted.PREFIX):
+        async for chunk in scripted.stream(request, model):
+            yield chunk
+        return
+    litellm, collected = await loading.litellm(), Collected()
+    async with asyncio.timeout(request.timeout_s):
+        answer = await _open(litellm, _arguments(litellm, request, model))
+    try:
+        coming = aiter(answer)
+        while True:
+            async with asyncio.timeout(request.timeout_s):
+                part = await anext(coming, None)
+            if part is None:
+                break
+            if text := collected.add(part):
+                yield LLMChunk(text=text)
+    finally:
+        await _close(answer)
+    response = collected.response(request, model, spending.price(litellm, model, collected.usage))
+    yield LLMChunk(response=response)
+
+
+# ---- LiteLLM: the two calls of it
+
+
+async def _call(litellm: Any, arguments: dict[str, Any]) -> Any:
+    """One plain call."""
+    return _given(await litellm.acompletion(**arguments))
+
+
+async def _open(litellm: Any, arguments: dict[str, Any]) -> Any:
+    """One streamed call: what it gives is iterated, then closed."""
+    return _given(await litellm.acompletion(**arguments, stream=True, stream_options={"include_usage": True}))
+
+
+def _given(answer: Any) -> Any:
+    if answer is None:
+        raise UnprocessableError("the provider does not take the request as it is")
+    return answer
+
+
+async def _close(answer: Any) -> None:
+    """Close the connection of a stream, whatever state it is in."""
+    with contextlib.suppress(Exception):
+        async with asyncio.timeout(_CLOSING_S):
+            await answer.aclose()
+
+
+def _arguments(litellm: Any, request: Request, model: str) -> dict[str, Any]:
+    messages = opened(request.messages)
+    arguments = {name: opened(value) for name, value in request.params.items()}
+    if request.schema is not None and "response_format" not in arguments:
+        mode = structured.mode_of(litellm, model, request.schema)
+        if mode != "schema":
+            messages = structured.instructed(messages, request.schema)
+        if (form := structured.response_format(request.schema, mode)) is not None:
+            arguments["response_format"] = form
+    if specs := request.specs():
+        arguments["tools"] = specs
+    # a second more: ours comes first, and ends the connection
+    return {
+        **arguments, "model": model, "messages": messages, "timeout": request.timeout_s + 1, "max_retries": 0,
+        "num_retries": 0,
+    }  # fmt: skip
+
+
+def _cost(litellm: Any, answer: Any, response: LLMResponse) -> float | None:
+    """LiteLLM has worked it out already, where it knows the price."""
+    hidden = getattr(answer, "_hidden_params", None)
+    cost = hidden.get("response_cost") if isinstance(hidden, dict) else None
+    return float(cost) if cost is not None else spending.price(litellm, response.model, response.usage)
+
+
+def _failure(error: Exception, request: Request, model: str) -> LLMError:
+    if isinstance(error, Agnt5Error) and not isinstance(error, LLMError):
+        raise error  # LiteLLM is missing: no other model would do better
+    provider = _provider(model, request)
+    return failure_of(error, model, timeout_s=request.timeout_s, secrets=request.secrets(), provider=provider)
+
+
+def _provider(model: str, request: Request) -> str:
+    litellm = loading.loaded()
+    with contextlib.suppress(Exception):  # it raises for models that it cannot place
+        return str(litellm.get_llm_provider(model, request.params.get("custom_llm_provider"))[1])
+    return ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import to_json
 
 
 class _Frozen(BaseModel):
@@ -34,7 +35,7 @@ class ToolCall(_Frozen):
     """A tool that the model wants to have called.
 
     `arguments` fit the tool's schema, unless `error` says why they do not, or that there is no such tool; `raw` is
-    what the model wrote then.
+    what the model wrote, where that is not just `arguments` as compact JSON.
     """
 
     id: str
@@ -42,6 +43,11 @@ class ToolCall(_Frozen):
     arguments: dict[str, Any] = Field(default_factory=dict)
     error: str = ""
     raw: str = ""
+
+    def data(self) -> dict[str, Any]:
+        """The call in OpenAI's form, as a message of the assistant has it."""
+        arguments = self.raw or to_json(self.arguments).decode()
+        return {"id": self.id, "type": "function", "function": {"name": self.name, "arguments": arguments}}
 
 
 class LLMResponse(_Frozen):
@@ -59,6 +65,15 @@ class LLMResponse(_Frozen):
     cost: float | None = None
     model: str = ""
     finish_reason: str = "stop"
+
+    def message(self) -> dict[str, Any]:
+        """The answer as a message in OpenAI's form, to go on with the conversation."""
+        message: dict[str, Any] = {"role": "assistant", "content": self.text or None}
+        if self.tool_calls:
+            message["tool_calls"] = [call.data() for call in self.tool_calls]
+        elif not self.text:
+            message["content"] = ""
+        return message
 
 
 class LLMChunk(_Frozen):

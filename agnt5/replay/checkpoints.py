@@ -2,7 +2,7 @@
 
 A function runs live, with real I/O, so its calls are numbered per sort and not over all: steps by the occurrence
 of their name and key, children by key or else by their order among the keyless ones, calls of entities by the
-occurrence of entity and method, timers and signals by the occurrence of their name (and target). Numbers of keyed
+occurrence of entity, method and key, timers and signals by the occurrence of their name (and target). Numbers of keyed
 children begin past `KEYED`, those of calls past `CALLS`.
 """
 
@@ -129,9 +129,10 @@ class Checkpoints:
         self._last_keyed = max(self._last_keyed, seq)
         return self._slot(seq, handler, part, f"key {key!r}")
 
-    def call(self, handler: str, entity: str) -> ChildSlot:
-        """The call of an entity's method for this call: the n-th of this method of this entity in this attempt."""
-        place = f"{handler}.{self._count('call', handler, entity)}"
+    def call(self, handler: str, entity: str, key: str = "") -> ChildSlot:
+        """The call of an entity's method for this call: the n-th of this method, entity and key in this attempt."""
+        number = self._count("call", handler, entity, key)
+        place = f"{handler}.{key}.{number}" if key else f"{handler}.{number}"
         run_id = call_id(entity, call_operation(self.run_id, self._generation, place))
         seq = self._calls.setdefault(run_id, max((CALLS, *self._calls.values())) + 1)
         child = self._children.setdefault(seq, _Child(ChildSlot(seq, run_id, handler)))

@@ -29,6 +29,7 @@ class RunStarted(Event):
     """First entry of every generation of every run: all that never changes about it.
 
     `holds` are the entities whose locks the chain of calls above it holds; `requester` is who asked for its root.
+    `root` is the id of that root, where a call of an entity stands between: ids tell no more who called.
     """
 
     handler: str
@@ -42,6 +43,7 @@ class RunStarted(Event):
     options: dict[str, Any] = field(default_factory=dict)
     holds: list[str] = field(default_factory=list)
     requester: str = ""
+    root: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

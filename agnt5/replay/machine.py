@@ -174,6 +174,7 @@ class Machine:
         entity: str,
         input: Any,  # noqa: A002
         *,
+        key: str = "",  # noqa: ARG002 - for functions, as that of `step`
         options: dict[str, Any] | None = None,
     ) -> TaskRef:
         """Call a method of an entity: a task that lives in the entity's shard, under an id of its own kind."""

@@ -114,6 +114,9 @@ class Calls:
             called, snapshot = await asyncio.gather(calling, look_at_entity(host.store, command.id))
             host.dispatcher.send(called.out)
             if called.heir is not None:
+                if mode == "write" and snapshot.holder != command.id:
+                    # a server that did not know the script yet: it was sent again, behind the look
+                    snapshot = await look_at_entity(host.store, command.id)
                 host.adopt(called.heir, snapshot)
 
     async def cancel(self, call: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from agnt5.contracts.ids import queue_of
+from agnt5.contracts.ids import first_of, queue_of
 from agnt5.contracts.runs import Kind
 from agnt5.replay.commands import StartTask
 from agnt5.replay.events import RunStarted
@@ -36,6 +36,7 @@ def new_call(parent: LiveRun, command: StartTask, started: RunStarted, mode: str
         options={CALL_OPTION: [command.seq, started.generation]},
         holds=parent.holds(started),
         requester=started.requester,
+        root=started.root or first_of(parent.run_id),
     )
     body = encode_checked(event, command.input, what, parent.host.settings.payload_limit)
     timeout = options.get("run_timeout_ms")
@@ -65,6 +66,7 @@ def new_child(parent: LiveRun, command: StartTask, started: RunStarted) -> NewCh
         options={name: value for name, value in options.items() if name in {"timeout_ms", "retries", NOTICE}},
         holds=parent.holds(started),
         requester=started.requester,
+        root=started.root,
     )
     limit = parent.host.settings.payload_limit + (NOTICE_ROOM if NOTICE in options else 0)
     body = encode_checked(event, command.input, what, limit)

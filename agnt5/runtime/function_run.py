@@ -286,10 +286,11 @@ class LiveFunction(LiveRun):
         entity: str,
         input: Any,  # noqa: A002
         *,
+        key: str = "",
         options: dict[str, Any] | None = None,
     ) -> Child:
         """Call a method of an entity, or give back the call that an earlier attempt made at this place."""
-        slot = self._checkpoints.call(handler, entity)
+        slot = self._checkpoints.call(handler, entity, key)
         child = self._children[slot.seq] = Child(slot.seq, slot.id, self.host.loop.create_future())
         if not self._settle_recorded(slot):
             command = StartTask(seq=slot.seq, handler=handler, id=slot.id, input=input, options=options or {})

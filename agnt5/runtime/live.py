@@ -93,6 +93,7 @@ class LiveRun:
             started_ms=started.at,
             host=self.own.host,
             requester=started.requester,
+            root=started.root,
         )
 
     def holds(self, started: RunStarted) -> list[str]:

@@ -282,6 +282,7 @@ class LiveWorkflow(LiveRun):
             options=started.options,
             holds=started.holds,
             requester=started.requester,
+            root=started.root,
         )
         what = f"input of continue_as_new (run {self.run_id})"
         body = encode_checked(next_start, outcome.input, what, self.host.settings.payload_limit)

@@ -266,7 +266,7 @@ class Context:
         if self._llm is None:
             from agnt5.sdk.llm import LLM  # noqa: PLC0415 - only handlers that ask a model pay for it
 
-            self._llm = LLM(self._info, self._port, self._host)
+            self._llm = LLM(self._info, self._port, self._host, self)
         return self._llm
 
     @property
@@ -275,7 +275,7 @@ class Context:
         if self._tools is None:
             from agnt5.sdk.tools import Tools  # noqa: PLC0415 - as above
 
-            self._tools = Tools()
+            self._tools = Tools(self)
         return self._tools
 
     # ---- time and chance
@@ -356,8 +356,9 @@ class Context:
         ref = self._port.start_task(call.handler, call.input, key=key)
         return SpawnHandle(self._port, ref, coerce=call.coerce, waits_for=self._waits_for)
 
-    def _call_entity(self, call: Call, entity: str) -> TaskHandle | SpawnHandle:
-        ref = self._commands("entity").call_entity(call.handler, entity, call.data())
+    def _call_entity(self, call: Call, entity: str, key: str = "") -> TaskHandle | SpawnHandle:
+        key = key or mapping.place_in(self._place).name
+        ref = self._commands("entity").call_entity(call.handler, entity, call.data(), key=key)
         return SpawnHandle(self._port, ref, coerce=call.coerce, waits_for=self._waits_for)
 
     def _log_fields(self) -> dict[str, Any]:

@@ -108,8 +108,8 @@ class WorkflowContext(Context):
         ref = self._port.start_task(call.handler, call.input, key=key)
         return TaskHandle(self._port, ref, coerce=call.coerce)
 
-    def _call_entity(self, call: Call, entity: str) -> TaskHandle:
-        ref = self._port.call_entity(call.handler, entity, call.data())
+    def _call_entity(self, call: Call, entity: str, key: str = "") -> TaskHandle:
+        ref = self._port.call_entity(call.handler, entity, call.data(), key=key)
         return TaskHandle(self._port, ref, coerce=call.coerce)
 
     def continue_as_new(self, *args: Any, **kwargs: Any) -> NoReturn:

@@ -14,8 +14,29 @@ from agnt5.sdk.entities import methods_of, type_name
 from agnt5.sdk.handles import SpawnHandle, TaskHandle
 from agnt5.sdk.orchestration import Call, call_bound
 
-Starter = Callable[[Call, str], TaskHandle | SpawnHandle]
-"""Starts a call of an entity, which is given as `Type/key`."""
+Starter = Callable[[Call, str, str], TaskHandle | SpawnHandle]
+"""Starts a call of an entity, which is given as `Type/key`, under a key or none."""
+
+
+class EntityMethod:
+    """A method of one entity: calling it starts a call. `target` is its handler, or its address."""
+
+    def __init__(self, target: Handler | str, entity: str, start: Starter, *, check: bool) -> None:
+        self.target = target
+        self.entity = entity
+        self._start = start
+        self._check = check
+        self.__name__ = self.__qualname__ = (target if isinstance(target, str) else target.address).partition(".")[2]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> TaskHandle | SpawnHandle:
+        return self._start(call_bound(self.target, args, kwargs, check=self._check), self.entity, "")
+
+    def with_key(self, key: str, arguments: dict[str, Any]) -> TaskHandle | SpawnHandle:
+        """The call that this run makes under a key: in a function the same in each attempt, in whatever order."""
+        return self._start(call_bound(self.target, (), arguments, check=self._check), self.entity, key)
+
+    def __repr__(self) -> str:
+        return f"<entity {self.entity} .{self.__name__}>"
 
 
 class EntityProxy:
@@ -30,17 +51,11 @@ class EntityProxy:
         self.__start = start
         self.__check = check
 
-    def __getattr__(self, name: str) -> Callable[..., TaskHandle | SpawnHandle]:
+    def __getattr__(self, name: str) -> EntityMethod:
         if name.startswith("_"):
             # without self in the message: copy and pickle ask half-made objects
             raise AttributeError(f"an entity has no attribute {name!r}; names that begin with _ are no methods")
-        target, entity, start, check = method_of(self.__type, name), self.__entity, self.__start, self.__check
-
-        def call(*args: Any, **kwargs: Any) -> TaskHandle | SpawnHandle:
-            return start(call_bound(target, args, kwargs, check=check), entity)
-
-        call.__name__ = call.__qualname__ = name
-        return call
+        return EntityMethod(method_of(self.__type, name), self.__entity, self.__start, check=self.__check)
 
     def __repr__(self) -> str:
         return f"<entity {self.__entity}>"

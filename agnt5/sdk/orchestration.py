@@ -145,7 +145,10 @@ def start_step(
     port: CommandPort, name: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any],
     *, key: str = "",
 ) -> StepResult:  # fmt: skip
-    """Start `fn(*args, **kwargs)` as the step `name`. The rules are those of `Context.step`."""
+    """Start `fn(*args, **kwargs)` as the step `name`. The rules are those of `Context.step`.
+
+    `key` tells steps of one name apart where their order may change between attempts (functions).
+    """
     checked: Any = name
     if not isinstance(checked, str) or not checked:
         raise InvalidInputError(f"ctx.step: expected a name, for example ctx.step('fetch', fn), found {name!r}")

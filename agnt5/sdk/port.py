@@ -15,7 +15,8 @@ from typing import Any, NoReturn, Protocol
 from uuid import UUID
 
 from agnt5.contracts.approvals import ApprovalTerms
-from agnt5.contracts.budgets import Budget, Spent
+from agnt5.contracts.budgets import Reserved, ScopedBudget, Spent
+from agnt5.contracts.ids import first_of
 from agnt5.sdk.state import StateBuffer
 
 
@@ -80,10 +81,12 @@ class CommandPort(Protocol):
         entity: str,
         input: Any,  # noqa: A002 - one word for one thing
         *,
+        key: str = "",
         options: dict[str, Any] | None = None,
     ) -> TaskRef:
         """Call `handler` (`Type.method`) of the entity `Type/key`.
 
+        `key` tells calls of one method of one entity apart where their order may change between attempts (functions).
         The future fails with `RunFailedError`; with `EntityDeadlockError` when the chain of calls holds that entity.
         """
 
@@ -143,14 +146,16 @@ class WorkflowPort(CommandPort, Protocol):
 class HostPort(Protocol):
     """What the worker process does for a handler beside its journal: only inside a step, on the host's loop."""
 
-    async def reserve(self, budgets: Sequence[Budget], operation: str, estimate: Spent) -> None:
-        """Take an estimate from budgets before it is spent, once per `operation`; all of them or none.
+    async def reserve(self, budgets: Sequence[ScopedBudget], operation: str, estimate: Spent) -> Reserved:
+        """Hold an estimate in each budget before it is spent; in all of them or in none.
 
-        Raises `BudgetExceededError`.
+        `operation` is the same when the step runs again after a crash, and another for every other call: what the
+        earlier try held is then given back. What it gives is to be settled, also when the call fails. Raises
+        `BudgetExceededError`.
         """
 
-    async def settle(self, budgets: Sequence[Budget], operation: str, spent: Spent) -> None:
-        """Put what was really spent in the place of the estimate of `operation`."""
+    async def settle(self, reserved: Reserved, spent: Spent) -> None:
+        """Put what was really spent in the place of the estimate, once. `Spent(requests=0)` gives all of it back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +163,8 @@ class RunInfo:
     """What a run knows about itself while it runs.
 
     `handler` is its address, `attempt` 0 on the first try, `started_ms` the store's time of its first start.
-    `object_id` and `method_name` are set for entity methods only.
+    `object_id` and `method_name` are set for entity methods only. `root` is the id of its tree's root where its own
+    id does not tell.
     """
 
     run_id: str
@@ -173,3 +179,9 @@ class RunInfo:
     object_id: str | None = None
     method_name: str | None = None
     requester: str = ""
+    root: str = ""
+
+    @property
+    def tree(self) -> str:
+        """The id of the root run of its tree; of a call of an entity that is the caller's."""
+        return self.root or first_of(self.run_id)

@@ -6,6 +6,7 @@ get that prefix as their only key and derive the names below from it (`lua/lib/c
 
 from __future__ import annotations
 
+from agnt5.contracts.budgets import Scope
 from agnt5.contracts.ids import shard_of
 
 
@@ -138,6 +139,20 @@ def entity_types(shard: int) -> str:
 def answers(shard: int) -> str:
     """Sorted set by ms of the end: calls of entities whose caller, in another shard, has not been told yet."""
     return f"{prefix(shard)}answers"
+
+
+def budget(scope: Scope, shards: int) -> str:
+    """Hash: what a scope has spent, and what calls on their way hold of it. Written by `reserve` and `settle`.
+
+    A tree's expires `retention` after its root has ended, one with windows as the window ends; others are kept until
+    `reset`. So do `tries:` (hash: what each call on its way holds) and `dues:` (sorted set by ms: when that is let go).
+    """
+    return f"{prefix(shard_of(scope.name, shards))}budget:{scope}"
+
+
+def budgets(shard: int) -> str:
+    """Sorted set by ms of their expiry (infinite for none): the scopes that have counters. Expires with its last."""
+    return f"{prefix(shard)}budgets"
 
 
 def hosts() -> str:

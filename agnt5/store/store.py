@@ -13,12 +13,14 @@ from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from agnt5.contracts.budgets import Amounts, Scope, ScopedBudget
 from agnt5.contracts.errors import (
     StaleEpochError,
 )
 from agnt5.contracts.ids import new_run_id, shard_of
 from agnt5.contracts.runs import RunStatus
-from agnt5.store import keys, parsing
+from agnt5.store import budgets, keys, parsing
+from agnt5.store.budgets import HOLD_MS, Answer
 from agnt5.store.link import Link
 from agnt5.store.replies import (
     Applied,
@@ -198,6 +200,25 @@ class Store:
         """
         return parsing.woken(self._run("mend", run_id, entry, member, self.retention_ms))
 
+    # ---- budgets
+
+    def reserve(self, budget: ScopedBudget, *, operation: str, nonce: str, estimate: Amounts) -> Awaitable[Answer]:
+        """Hold an estimate in a budget, once per `nonce`; a new one takes the place of its operation's earlier try."""
+        limits = ["" if limit is None else limit for limit in budget.limits()]
+        args = (_window(budget.scope), operation, nonce, *estimate, *limits, HOLD_MS, self.retention_ms)
+        return budgets.reserved(self._on(budget.scope, "reserve", *args))
+
+    def settle(self, scope: Scope, *, nonce: str, spent: Amounts) -> Awaitable[bool]:
+        """Count what was spent in the place of what is held, once. False: it holds nothing any more."""
+        return budgets.done(self._on(scope, "settle", _window(scope), nonce, *spent))
+
+    def reset(self, scope: Scope) -> Awaitable[bool]:
+        """Forget what a budget has counted. False: there was nothing."""
+        return budgets.done(self._on(scope, "reset"))
+
+    def _on(self, scope: Scope, name: str, *args: Arg) -> Awaitable[list[Any]]:
+        return self.link.script(script(name, posts=self.posts), self.prefix(scope.name), (str(scope), *args))
+
     # ---- an owner's verbs
 
     def claim(self, run_id: str, *, host: str, nonce: str, kind: str) -> Awaitable[Claimed | NotClaimed]:
@@ -312,3 +333,7 @@ class Store:
     def lengths(self, run_ids: Iterable[str]) -> list[Awaitable[int]]:
         """Journal lengths of many runs, in one write."""
         return [self.link.call("LLEN", keys.log(run_id, self.shards)) for run_id in run_ids]
+
+
+def _window(scope: Scope) -> Arg:
+    return "" if scope.per_s is None else scope.per_s * 1000

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from starlette.requests import Request
 
 from agnt5.client import AsyncClient
+from agnt5.contracts.budgets import BUDGET_HEADER
 from agnt5.contracts.errors import ConfigurationError
 from agnt5.contracts.settings import Settings
 from agnt5.web.identity import Identity
@@ -76,8 +77,10 @@ def web(request: Request) -> Web:
 
 
 def checked_headers(names: Iterable[str]) -> frozenset[str]:
-    """An allow list of headers. Raises `ConfigurationError` for those that are credentials."""
+    """An allow list of headers. Raises `ConfigurationError` for credentials, and for what no stranger may set."""
     found = frozenset(name.lower() for name in names)
     if bad := sorted(found & _CREDENTIALS):
         raise ConfigurationError(f"headers: {bad[0]!r} is a credential and would be stored with the run; leave it out")
+    if BUDGET_HEADER in found:
+        raise ConfigurationError(f"headers: {BUDGET_HEADER!r} is set by client.start(budget=...) only; leave it out")
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from math import prod
 from os import environ
 from pathlib import Path
 
@@ -10,7 +11,18 @@ from support.cluster import note
 
 from agnt5 import NonRetryableError, entity, function
 
-__all__ = ["analyze", "clean_data", "datetime", "extract_data", "process", "process_item", "timedelta"]
+__all__ = [
+    "analyze",
+    "calculate",
+    "clean_data",
+    "datetime",
+    "extract_data",
+    "perform_search",
+    "process",
+    "process_item",
+    "search_web",
+    "timedelta",
+]
 
 NOTES = Path(environ.get("AGNT5_TEST_NOTES", "."))
 
@@ -132,3 +144,27 @@ def process(data):
     if "bad" in data:
         raise UnprocessableError("cannot process bad data")
     return {key: value * 2 for key, value in data.items()}
+
+
+# ---- tools
+
+
+def perform_search(query: str, max_results: int = 5) -> list[str]:
+    note("tools", f"searched {query}")
+    return [query] * max_results
+
+
+async def search_web(query: str) -> list[str]:
+    """Search the web."""
+    note("tools", f"searched the web for {query}")
+    return [f"a page on {query}"]
+
+
+def calculate(expression: str) -> int:
+    """Multiply whole numbers: "2 * 3".
+
+    Args:
+        expression: The numbers, with * between them.
+    """
+    note("tools", f"calculated {expression}")
+    return prod(int(number) for number in expression.split("*"))

@@ -16,9 +16,11 @@ from pathlib import Path
 
 import pytest
 from support.cluster import Cluster
+from support.llm_server import LLMServer, json_reply, tool_calls
 from support.waiting import until_sync
 
-from agnt5 import ApprovalRefusedError, Context, TaskFailedError
+from agnt5 import ApprovalRefusedError, Context, LLMResponse, TaskFailedError
+from agnt5.replay.events import StepCompleted
 
 HERE = Path(__file__).parent
 TEXT = (HERE / "context-api.md").read_text()
@@ -67,28 +69,32 @@ AS_THEY_ARE = [
     "Signals: emit",
     "Timers & Sleep",
     "Human-in-the-Loop",
+    "LLM Generation: simple",
+    "LLM Generation: chat",
+    "LLM Generation: structured",
+    "Streaming",
     "Logging",
     "Request Headers",
     "Context Properties",
     "Parallel with Error Handling",
     "Conditional Signal Waiting",
+    "Tool Registration",
 ]
 """Blocks that are whole handlers."""
 
 IN_A_WORKFLOW = {"Parallel Execution: parallel": "in_parallel", "Parallel Execution: gather": "by_name"}
 """Blocks that are parts of a workflow's body: they are run as one, which returns all its names."""
 
+ELLIPSIS_TAKEN_OUT = "LLM with Tool Execution"
+"""A block that says `register("search", handler=search_web, ...)`, which is no Python: a positional argument after one
+by name. It is run without the `, ...` of those two calls, and else as it is.
+"""
+
 NOT_YET = {
-    "LLM Generation: simple": "llm",
-    "LLM Generation: chat": "llm",
-    "LLM Generation: structured": "llm",
-    "Streaming": "llm",
-    "Tool Registration": "tools",
     "Metrics": "metrics",
     "Distributed Tracing": "trace_span",
     "Secrets": "secrets",
     "Configuration": "config",
-    "LLM with Tool Execution": "tools",
 }
 """Blocks that are not run yet -> the name on `ctx` that they wait for."""
 
@@ -102,6 +108,9 @@ from surroundings import *
 def documented() -> str:
     """The module of all blocks."""
     parts = [HEAD, *(BLOCKS[name].code for name in AS_THEY_ARE)]
+    text = BLOCKS[ELLIPSIS_TAKEN_OUT].code
+    assert text.count(", ...)") == 2
+    parts.append(text.replace(", ...)", ")"))
     for name, called in IN_A_WORKFLOW.items():
         body = textwrap.indent(BLOCKS[name].code, "    ")
         parts.append(
@@ -112,17 +121,23 @@ def documented() -> str:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
+def models() -> Iterator[LLMServer]:
+    with LLMServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def cluster(models) -> Iterator[Cluster]:
     with Cluster(["surroundings", "documented"], paths=[HERE]) as cluster:
         (cluster.folder / "documented.py").write_text(documented())
-        yield cluster.start(cluster.worker(), cluster.beat())
+        yield cluster.start(cluster.worker(**models.env), cluster.beat())
 
 
 # ---- nothing is forgotten
 
 
 def test_each_block_of_the_text_is_run_here_or_known_to_be_missing():
-    assert set(BLOCKS) == {*AS_THEY_ARE, *IN_A_WORKFLOW, *NOT_YET}
+    assert set(BLOCKS) == {*AS_THEY_ARE, *IN_A_WORKFLOW, ELLIPSIS_TAKEN_OUT, *NOT_YET}
 
 
 @pytest.mark.parametrize("block", NOT_YET)
@@ -290,6 +305,66 @@ def wait_for_approval(cluster, version):
 
 def _names(cluster, run):
     return set(cluster.timers(run.id))
+
+
+# ---- language models
+
+
+def test_a_model_answers_a_prompt(cluster, models):
+    models.script("gpt-4o-mini", "It is short.")
+    run = cluster.client.start("documented.summarize", {"text": "It is a long text."})
+    assert run.result(timeout=40) == {"summary": "It is short."}  # the first question loads LiteLLM
+    prompt = "Summarize this text: It is a long text."
+    assert models.requests[-1]["messages"] == [{"role": "user", "content": prompt}]
+
+
+def test_a_model_answers_a_conversation(cluster, models):
+    models.script("gpt-4", "I am fine.")
+    said = [{"role": "user", "content": "how are you?"}]
+    run = cluster.client.start("documented.chat_response", {"messages": said})
+    assert run.result(timeout=40) == {"response": "I am fine."}
+    assert models.requests[-1]["messages"] == [{"role": "system", "content": "You are a helpful assistant"}, *said]
+
+
+def test_a_model_answers_with_data_that_fits_a_schema(cluster, models):
+    models.script("gpt-4o-mini", json_reply({"age": "41"}), json_reply({"name": "Ann", "age": 41}))
+    run = cluster.client.start("documented.extract_info", {"text": "Ann is 41"})
+    assert run.result(timeout=40) == {"name": "Ann", "age": 41}
+    assert models.requests[-1]["response_format"]["json_schema"]["schema"]["required"] == ["name"]
+
+
+def test_a_streamed_story_is_the_list_of_its_chunks_in_the_end(cluster, models):
+    models.script("gpt-4o", "Once upon a time")
+    run = cluster.client.start("documented.stream_story", {"topic": "towers"})
+    assert run.result(timeout=40) == ["Once", " upon", " a", " time"]
+    assert models.requests[-1]["stream"] is True
+
+
+# ---- tools of language models
+
+
+def test_a_model_is_offered_a_tool_and_its_calls_are_in_the_response(cluster, models):
+    models.script("gpt-4o", tool_calls(("web_search", {"query": "durable", "max_results": 3})))
+    run = cluster.client.start("documented.agent_with_tools", {"query": "What is durable execution?"})
+    response = LLMResponse.model_validate(run.result(timeout=60))
+    (call,) = response.tool_calls
+    assert (call.name, call.arguments) == ("web_search", {"query": "durable", "max_results": 3})
+    (offered,) = models.requests[-1]["tools"]
+    assert offered["function"]["description"] == "Search the web for information"
+    assert offered["function"]["parameters"]["properties"]["max_results"] == {"type": "integer"}
+    assert "searched durable" not in cluster.noted("tools")  # the block registers it, and calls nothing
+
+
+def test_the_tools_that_a_model_asks_for_are_executed(cluster, models):
+    asks = tool_calls(("search", {"query": "population of Rome"}), ("calculator", {"expression": "6 * 7"}))
+    models.script("gpt-4o", asks)
+    run = cluster.client.start("documented.agent_handler", {"query": "How many are 6 times 7?"})
+    response = LLMResponse.model_validate(run.result(timeout=60))
+    assert [call.name for call in response.tool_calls] == ["search", "calculator"]
+    assert cluster.noted("tools") == ["searched the web for population of Rome", "calculated 6 * 7"]
+    assert [tool["function"]["name"] for tool in models.requests[-1]["tools"]] == ["search", "calculator"]
+    steps = [event.name for event in run.history() if isinstance(event, StepCompleted)]
+    assert steps == ["llm:gpt-4o", "tool:search", "tool:calculator"]
 
 
 # ---- observability, headers, properties

@@ -207,6 +207,12 @@ def test_functions_and_workflows_call_entities(cluster):
     assert [total(cluster, "h"), total(cluster, "g")] == [1, 3]
 
 
+def test_the_first_call_on_a_server_that_does_not_know_the_scripts_sees_its_lock(cluster):
+    cluster.admin.script_flush()
+    moved = cluster.client.start("entity_kit.transfer", {"source": "flushed", "target": "also-flushed", "amount": 3})
+    assert moved.result(timeout=20) == [-3, 3]
+
+
 def test_a_later_attempt_calls_nobody_again(cluster):
     run = cluster.client.start("entity_kit.bump_once", {"key": "once"})
     assert run.result(timeout=20) == 12

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from agnt5.contracts.budgets import Scope, ScopedBudget
 from agnt5.contracts.errors import Agnt5Error
 from agnt5.store.replies import NewCall
 from agnt5.store.scripts import NAMES, script
@@ -22,11 +23,21 @@ STUBLESS = {"advance"}  # called by beat itself, on its own connection
 SAMPLES: dict[str, Any] = {
     "out": [b"q", b"5", b"s.h", b"r"], "mail": [b"r", b"0", 3, b"{}"], "entries": [b"{}"], "lateness": [b"7"],
     "status": b"failed", "parent": b"p", "epoch": b"1:n", "host": b"h", "handler": b"s.h", "next_due": b"17",
-    "oldest": b"", "holder": b"r", "heir": [b"r", b"s.h", b"1:n", b"0", b"0", b"0", b"0", b"0", b"1", b"7", [b"{}"]],
+    "oldest": b"", "what": b"tokens", "holder": b"r", "heir": [b"r", b"s.h", b"1:n", b"0", b"0", b"0", b"0", b"0", b"1", b"7", [b"{}"]],
 }  # fmt: skip
 
 
-LIBRARY = ("lib/core", "lib/asks", "lib/births", "lib/claims", "lib/ends", "lib/fence", "lib/locks", "lib/strikes")
+LIBRARY = (
+    "lib/core",
+    "lib/asks",
+    "lib/births",
+    "lib/budgets",
+    "lib/claims",
+    "lib/ends",
+    "lib/fence",
+    "lib/locks",
+    "lib/strikes",
+)
 
 
 def text(name: str) -> str:
@@ -124,6 +135,8 @@ class Answering:
 
 CASES = [(name, word) for name in NAMES if name not in STUBLESS for word in named_replies(name)]
 
+BUDGET = ScopedBudget(scope=Scope("key", "acme", 60), requests=1)
+
 VERBS: dict[str, Any] = {
     "create": lambda s, o: s.create("r", handler="s.h", kind="k", queue="q", priority=1, body=b"{}", digest="d"),
     "deliver": lambda s, o: s.deliver("r", operation="1", body=b"{}"),
@@ -149,6 +162,9 @@ VERBS: dict[str, Any] = {
     "reap": lambda s, o: s.reap(0, "h", limit=1, error=b"{}"),
     "requeue": lambda s, o: s.requeue(0, "q:1", before_ms=1, slack_ms=1, limit=1, probe=True),
     "heart": lambda s, o: s.heart("h"),
+    "reserve": lambda s, o: s.reserve(BUDGET, operation="1", nonce="n", estimate=(1, 2, 3)),
+    "settle": lambda s, o: s.settle(BUDGET.scope, nonce="n", spent=(1, 2, 3)),
+    "reset": lambda s, o: s.reset(BUDGET.scope),
 }
 
 

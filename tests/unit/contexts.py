@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from agnt5 import codec, function, workflow
+from agnt5.contracts.budgets import Reserved
 from agnt5.registry import isolated
 from agnt5.replay import commands as cmd
 from agnt5.replay import events as ev
@@ -41,9 +42,10 @@ class NoHost:
 
     async def reserve(self, budgets, operation, estimate):
         assert not budgets
+        return Reserved()
 
-    async def settle(self, budgets, operation, spent):
-        assert not budgets
+    async def settle(self, reserved, spent):
+        assert not reserved.budgets
 
 
 class Flow:
@@ -100,8 +102,8 @@ class Recorder:
         self.asked.append(("task", handler, input, key))
         return Ref(len(self.asked), f"r~{key or len(self.asked)}", asyncio.get_running_loop().create_future())
 
-    def call_entity(self, handler, entity, input, *, options=None):  # noqa: A002
-        self.asked.append(("call", handler, entity, input))
+    def call_entity(self, handler, entity, input, *, key="", options=None):  # noqa: A002
+        self.asked.append(("call", handler, entity, input, *([key] if key else [])))
         return Ref(len(self.asked), f"{entity}~@{len(self.asked)}", asyncio.get_running_loop().create_future())
 
     def cancel_task(self, ref):

@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agnt5.contracts.errors import InvalidInputError, NonRetryableError, SerializationError, TaskFailedError
+from agnt5.contracts.errors import (
+    InvalidInputError,
+    LLMError,
+    LLMRequestError,
+    NonRetryableError,
+    SerializationError,
+    TaskFailedError,
+)
 from agnt5.retry import BackoffPolicy, RetryPolicy
 
 
@@ -130,3 +137,19 @@ def test_a_wait_is_never_over_the_longest_and_the_policy_survives_json(policy, f
     else:
         assert 0 <= delay <= policy.max_ms
         assert delay >= int(min(policy.initial_ms, policy.max_ms) * (1 - policy.jitter))
+
+
+def test_an_error_that_asks_for_a_wait_is_waited_for_at_least_so_long():
+    policy = RetryPolicy(max_interval=5)
+    assert policy.delay_ms(1, LLMError("busy", retry_after=90.5), 1.0) == 90_500
+    assert policy.delay_ms(1, LLMError("busy", retry_after=0.2), 0.0) == 1000
+    assert policy.delay_ms(1, LLMError("busy"), 0.0) == 1000
+    assert policy.delay_ms(3, LLMError("busy", retry_after=90), 0.0) is None
+    assert policy.delay_ms(1, LLMRequestError("no", retry_after=90), 0.0) is None
+
+
+@pytest.mark.parametrize("asked", ["3", None, -1, True, float("nan"), float("inf"), 1e12])
+def test_an_attribute_of_that_name_that_is_no_wait_counts_for_nothing(asked):
+    error = CardDeclined()
+    error.retry_after = asked
+    assert RetryPolicy().delay_ms(1, error, 0.0) == 1000

@@ -1,6 +1,6 @@
 #!lua
 -- Record what an owner's run asked for or computed, with the children, timers and asks that it causes.
--- Uses: core fence births claims asks locks ends
+-- Uses: core fence births claims asks locks budgets ends
 -- ARGV: id epoch op host status limit
 --       bodies (count, then each) children (count, then id seq handler kind queue priority body timeout each)
 --       timers (count, then seq due each) untimers (count, then seq each)

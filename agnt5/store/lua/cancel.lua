@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Ask a run to end, once per operation id: a request told twice would interrupt the run's clean-up.
--- Uses: core claims asks locks ends
+-- Uses: core claims asks locks budgets ends
 -- ARGV: id reason retention operation
 -- Replies: OK status out | GONE | ENDED status
 local r = load(ARGV[1])

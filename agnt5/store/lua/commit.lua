@@ -1,7 +1,7 @@
 #!lua
 -- End a write of an entity: its changes of the state, its result, and the hand-over of the lock are one step.
 -- Only a completed method changes anything.
--- Uses: core fence claims asks locks ends
+-- Uses: core fence claims asks locks budgets ends
 -- ARGV: id epoch op host status payload retention nonce sets (count, then key value each) deletes (count, then each)
 -- nonce: '', or that of the claim by which the host takes the next call itself
 -- Replies: OK now out mail heir | AGAIN length heir | STALE status | GAP op

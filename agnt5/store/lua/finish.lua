@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- End a run: result, the parent's completion, its wake-up and the expiry are one step.
 -- status: completed, failed, timeout (failed, its children are cancelled) or cancelled
--- Uses: core fence claims asks locks ends
+-- Uses: core fence claims asks locks budgets ends
 -- ARGV: id epoch op host status payload retention
 -- Replies: OK now out mail | AGAIN length | STALE status | GAP op
 local id, epoch, op = ARGV[1], ARGV[2], tonumber(ARGV[3])

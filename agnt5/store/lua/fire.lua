@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Deliver the shard's due timers, oldest first.
--- Uses: core claims asks locks ends
+-- Uses: core claims asks locks budgets ends
 -- ARGV: limit retention timeout_error
 -- Replies: OK fired next_due now out lateness
 local due = redis.call('ZRANGEBYSCORE', P .. 'timers', '-inf', NOW_S, 'WITHSCORES', 'LIMIT', 0, ARGV[1])

@@ -1,7 +1,7 @@
 #!lua
 -- Make a run's index entries agree with its record, and queue it if nothing else would bring it on. For a doctor.
 -- Safe on a sound run: at worst it is looked at once more than needed.
--- Uses: core claims asks locks ends strikes
+-- Uses: core claims asks locks budgets ends strikes
 -- ARGV: id entry member retention
 -- entry: an index, named without the prefix, that holds `member` on behalf of this run; '' for none. It is struck off
 -- if the record does not agree. Of `kids:<parent>` the parent is told or woken.

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Queue what a dead host owned; a run that has killed `poison` hosts ends as failed instead.
--- Uses: core claims asks locks ends
+-- Uses: core claims asks locks budgets ends
 -- ARGV: host limit poison error retention
 -- Replies: OK reaped left out
 local host, owned = ARGV[1], P .. 'owned:' .. ARGV[1]

@@ -1,6 +1,6 @@
 #!lua
 -- continue_as_new: begin the next generation of a run under the same id, if its owner has seen all of its journal.
--- Uses: core fence claims asks locks ends
+-- Uses: core fence claims asks locks budgets ends
 -- ARGV: id epoch op seen retention body carried (count, then each entry as it was)
 -- Replies: OK length now | MORE length | AGAIN length | STALE status | GAP op
 local id, epoch, op, seen = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])

@@ -1,6 +1,6 @@
 #!lua
 -- Open a failed root run again: its recorded failures count as not recorded.
--- Uses: core asks
+-- Uses: core asks budgets
 -- ARGV: id
 -- Replies: OK out | GONE | NOT_FAILED status | CHILD parent | CALL
 local id = ARGV[1]
@@ -19,6 +19,7 @@ redis.call('HDEL', key, 'ended', 'crashes', 'danger', 'failures', 'retry', 'fin'
 redis.call('HSET', key, 'attempt', ms(r.attempt + 1), 'newtry', '1')
 for _, k in ipairs({ 'run:', 'log:', 'ops:' }) do redis.call('PERSIST', P .. k .. id) end
 if r.asks then keep_asks(id) end
+if redis.call('EXISTS', P .. 'budget:tree:' .. id) == 1 then keep_budget('tree:' .. id, '') end
 redis.call('ZREM', P .. 'ended', id)
 redis.call('ZADD', P .. 'open', NOW_S, id)
 enqueue(id, r)

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- An attempt failed and another follows after `delay` ms: give the run back until then.
--- Uses: core fence claims asks locks ends
+-- Uses: core fence claims asks locks budgets ends
 -- ARGV: id epoch op attempt error delay
 -- Replies: OK due out | AGAIN length | STALE status | GAP op
 local id, epoch, op, delay = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[6])

@@ -46,6 +46,7 @@ local function end_run(id, r, status, payload, retention)
   unset_timers(id)
   if r.asks then end_asks(id, retention, '|end') end
   if r.trouble then redis.call('SREM', P .. 'refused', id) end
+  if not (r.parent or r.caller) then end_budget(id, retention) end
   if cancels then
     for _, kid in ipairs(redis.call('HKEYS', P .. 'kids:' .. id)) do
       cancel_run(kid, '"its parent was ' .. form[5] .. '"', retention)

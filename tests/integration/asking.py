@@ -1,0 +1,66 @@
+"""Handlers that ask language models."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, SecretStr
+
+from agnt5 import LLMResponse, entity, function, workflow
+
+SECRET = "the-secret-of-this-test-4711"
+
+
+class City(BaseModel):
+    name: str
+    people: int
+
+
+@function(service="asking")
+async def twice(ctx) -> list[str]:
+    first = await ctx.llm.generate("first question", "gpt-4o-mini")
+    second = await ctx.llm.generate("second question", "gpt-4o")
+    return [first.text, second.text]
+
+
+@workflow(service="asking")
+async def flow(ctx) -> list[str]:
+    city = await ctx.llm.generate("which city?", "gpt-4.1-mini", schema=City)
+    texts = [chunk.text async for chunk in await ctx.llm.stream("tell of it", "gpt-4.1")]
+    return [city.object.name, *texts]
+
+
+@function(service="asking")
+async def story(ctx) -> list[str]:
+    texts = []
+    async for chunk in ctx.llm.stream("tell a story", "o3-mini"):
+        texts.append(chunk.text)
+        if chunk.response is not None:
+            await ctx.llm.generate("more?", "gpt-4o")
+    return texts
+
+
+Asker = entity("Asker")
+
+
+@Asker.write
+async def ask(ctx, question: str) -> str:
+    answer = await ctx.llm.generate(question, "asker-model", custom_llm_provider="openai")
+    ctx.set("last", answer.text)
+    return answer.text
+
+
+@function(service="asking")
+async def capital(ctx) -> LLMResponse:
+    return await ctx.llm.generate("which city?", "gpt-4.1-nano", schema=City)
+
+
+@function(service="asking")
+async def secretly(ctx, fail: bool) -> str:
+    prompt = [{"role": "user", "content": SecretStr(SECRET)}]
+    model = "gpt-refusing" if fail else "gpt-discreet"
+    answer = await ctx.llm.generate(prompt, model, custom_llm_provider="openai", retries=0)
+    return answer.text
+
+
+@function(service="asking")
+async def patient(ctx) -> str:
+    return (await ctx.llm.generate("hello", "gpt-busy", custom_llm_provider="openai")).text

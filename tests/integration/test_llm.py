@@ -1,0 +1,125 @@
+"""Answers of language models on real workers: they outlive a kill, are never paid for twice, and tell no keys."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+import pytest
+from asking import SECRET, City
+from support.cluster import Cluster
+from support.llm_server import KEY, LLMServer, gated, json_reply, status, using
+from support.waiting import until_sync
+
+from agnt5 import LLMResponse, TaskFailedError
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[LLMServer]:
+    with LLMServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def cluster(server) -> Iterator[Cluster]:
+    with Cluster(["asking"], paths=[HERE]) as cluster:
+        yield cluster.start(cluster.worker(**server.env), cluster.beat())
+
+
+class Monitor:
+    """All that goes through Redis while it runs: journals, messages, events."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.seen: list[str] = []
+        self._admin = cluster.admin
+        self._monitor = cluster.admin.monitor()
+
+    def __enter__(self) -> Self:
+        self._monitor.__enter__()
+        self._thread = threading.Thread(target=self._listen)
+        self._thread.start()
+        return self
+
+    def _listen(self) -> None:
+        while (seen := self._monitor.next_command()["command"]) != "PING the-end":
+            self.seen.append(seen)
+
+    def __exit__(self, *_: object) -> None:
+        self._admin.execute_command("PING", "the-end")
+        self._thread.join()
+        self._monitor.__exit__(None, None, None)
+
+
+def test_answers_outlive_a_killed_worker_and_are_not_asked_for_again(cluster, server):
+    server.script("gpt-4o-mini", "first answer")
+    server.script("gpt-4o", gated("second", "second answer"))
+    server.script("gpt-4.1-mini", json_reply({"name": "Rome", "people": 2_800_000}))
+    server.script("gpt-4.1", gated("told", "an old town"))
+    server.script("o3-mini", "once upon a time")
+    server.script("asker-model", gated("asked", "an answer"))
+    client, (worker, _) = cluster.client, cluster.nodes
+    runs = [client.start(f"asking.{name}") for name in ("twice", "story", "flow")]
+    asked = client.start("Asker.ask", {"question": "what?"}, key="a-1")
+    for name, number in [("second", 2), ("told", 1), ("asked", 1)]:
+        server.wait_held(name, number, timeout=40.0)
+    worker.kill()
+    for name in ("second", "told", "asked"):
+        server.release(name)
+    worker.restart()
+    assert runs[0].result(timeout=40) == ["first answer", "second answer"]
+    assert runs[1].result(timeout=20) == ["once upon a time", ""]
+    assert runs[2].result(timeout=20) == ["Rome", "an old town", ""]
+    assert asked.result(timeout=20) == "an answer"
+    counts = {model: server.count(model) for model in ("gpt-4o-mini", "o3-mini", "gpt-4.1-mini")}
+    assert counts == {"gpt-4o-mini": 1, "o3-mini": 1, "gpt-4.1-mini": 1}  # recorded before the kill
+    assert {model: server.count(model) for model in ("gpt-4o", "gpt-4.1", "asker-model")} == {
+        "gpt-4o": 4, "gpt-4.1": 2, "asker-model": 2,
+    }  # fmt: skip
+    steps = [event for event in client.history(runs[0].id) if type(event).__name__ == "StepCompleted"]
+    assert [(step.name, step.result["text"]) for step in steps] == [
+        ("llm:gpt-4o-mini", "first answer"),
+        ("llm:gpt-4o", "second answer"),
+    ]
+
+
+def test_a_client_reads_the_answer_that_a_handler_returned(cluster, server):
+    server.script("gpt-4.1-nano", using(1000, 100, '{"name": "Rome", "people": 2800000}'))
+    run = cluster.client.start("asking.capital")
+    answer = LLMResponse.model_validate(run.result(timeout=20))
+    assert City.model_validate(answer.object) == City(name="Rome", people=2_800_000)
+    assert (answer.usage.total_tokens, answer.model) == (1100, "gpt-4.1-nano")
+    assert answer.cost == pytest.approx(1000 * 0.1e-6 + 100 * 0.4e-6)
+
+
+def test_neither_keys_nor_secret_prompts_get_into_redis_events_or_logs(cluster, server):
+    server.script("gpt-discreet", "I say nothing")
+    server.script("gpt-refusing", status(401, message=f"wrong key {KEY} for {SECRET}"))
+    (worker, _) = cluster.nodes
+    with Monitor(cluster) as monitor:
+        assert cluster.client.start("asking.secretly", {"fail": False}).result(timeout=20) == "I say nothing"
+        with pytest.raises(
+            TaskFailedError, match=r"HTTP 401: wrong key \*\*\* for \*\*\*; set OPENAI_API_KEY"
+        ) as failed:
+            cluster.client.start("asking.secretly", {"fail": True}).result(timeout=20)
+        worker.says("HTTP 401: wrong key ***")
+    assert failed.value.type == "LLMRequestError"
+    assert server.requests[-1]["messages"] == [{"role": "user", "content": SECRET}]
+    told = "\n".join([*monitor.seen, *(node.output() for node in cluster.nodes), str(failed.value.traceback)])
+    assert "I say nothing" in told
+    assert "HTTP 401" in told
+    assert KEY not in told
+    assert SECRET not in told
+
+
+def test_the_next_attempt_waits_as_long_as_the_provider_asks(cluster, server):
+    server.script("gpt-busy", status(429, retry_after=300), "free now")
+    run = cluster.client.start("asking.patient")
+    due_ms = cluster.one_timer(run.id)
+    assert 0 <= cluster.now_ms() + 300_000 - due_ms < 20_000
+    cluster.hurry(run.id)
+    assert run.result(timeout=20) == "free now"
+    until_sync(lambda: server.count("gpt-busy") == 2)
