@@ -134,6 +134,8 @@ def _copied(value: Any, where: str) -> Any:
 
 
 def _mapped(value: Any, change: Callable[[Secret], Any]) -> Any:
+    if value is None or isinstance(value, str | int | float):  # most of what there is
+        return value
     if isinstance(value, SecretStr | SecretBytes):
         return change(value)
     if isinstance(value, Mapping):

@@ -19,6 +19,7 @@ from agnt5.llm.responses import LLMChunk, LLMResponse
 from agnt5.llm.retrying import wait_s
 
 _CLOSING_S = 5.0
+_LATER_S = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,9 +158,9 @@ def _arguments(litellm: Any, request: Request, model: str) -> dict[str, Any]:
             arguments["response_format"] = form
     if specs := request.specs():
         arguments["tools"] = specs
-    # a second more: ours comes first, and ends the connection
+    # ours comes first, counts the whole answer, and ends the connection
     return {
-        **arguments, "model": model, "messages": messages, "timeout": request.timeout_s + 1, "max_retries": 0,
+        **arguments, "model": model, "messages": messages, "timeout": request.timeout_s + _LATER_S, "max_retries": 0,
         "num_retries": 0,
     }  # fmt: skip
 

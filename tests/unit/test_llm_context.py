@@ -293,6 +293,11 @@ async def test_an_object_is_found_in_what_models_write_around_it(server, text):
     assert (answer.text, server.count()) == (text, 1)
 
 
+async def test_a_number_is_found_where_it_is_fenced_as_code(server):
+    server.script(MODEL, "The answer:\n```json\n42\n```")
+    assert (await context().llm.generate("how many?", MODEL, schema={"type": "integer"})).object == 42
+
+
 async def test_a_model_class_comes_back_as_its_instance_in_each_attempt(server):
     server.script(MODEL, json_reply({"name": "Ann", "born": "2001-02-03"}))
     kept = {}

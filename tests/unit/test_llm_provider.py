@@ -262,7 +262,8 @@ async def test_what_may_pass_is_tried_again_with_growing_waits(server, chance, w
 
 async def test_no_answer_in_time_is_tried_again_and_ends_the_connection(server, chance, waits):
     server.script("gpt-4o-mini", gated("never"), "in time")
-    assert (await provider.ask(request(timeout_s=0.3), chance)).text == "in time"
+    async with asyncio.timeout(15):
+        assert (await provider.ask(request(timeout_s=0.3), chance)).text == "in time"
     await until(lambda: server.left == 1)
     server.script("gpt-4o-mini", said("one", Gate("never")))
     with pytest.raises(LLMError, match="no answer within 0.3 s") as failed:
@@ -452,7 +453,8 @@ async def test_litellm_is_loaded_once_beside_the_loop_and_set_up(server, monkeyp
     first, second = await asyncio.gather(loading.litellm(), loading.litellm())
     assert first is second is loading.loaded()
     assert first.suppress_debug_info and first.drop_params and not first.telemetry
-    assert not logging.getLogger("httpx").isEnabledFor(logging.INFO)
+    assert logging.getLogger("httpx").level == logging.WARNING
+    assert logging.getLogger("LiteLLM").level == logging.CRITICAL
 
 
 async def test_a_missing_litellm_says_what_to_install(monkeypatch):
