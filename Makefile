@@ -63,6 +63,7 @@ bench: $(ENV)
 	$(BIN)/python bench/noop.py
 	$(BIN)/python bench/replay.py
 	$(BIN)/python bench/durable.py
+	$(BIN)/python bench/streaming.py
 
 chaos: $(ENV)
 	$(BIN)/python -m pytest -m chaos tests/chaos tests/integration

@@ -8,7 +8,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from agnt5.client import ApprovalState, AsyncClient, BudgetState, Client
+    from agnt5.agents.agent import Agent
+    from agnt5.agents.memory import Memory
+    from agnt5.agents.results import AgentResult
+    from agnt5.client import ApprovalState, AsyncClient, BudgetState, Client, StreamReset
     from agnt5.contracts.budgets import Budget
     from agnt5.contracts.errors import (
         Agnt5Error,
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
         WrongContextError,
     )
     from agnt5.llm.responses import LLMResponse
+    from agnt5.llm.scripted import scripted_model
     from agnt5.llm.tools import Tool, tool
     from agnt5.retry import BackoffPolicy, RetryPolicy
     from agnt5.sdk.context import Context
@@ -53,6 +57,8 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "Agent",
+    "AgentResult",
     "Agnt5Error",
     "Approval",
     "ApprovalDecidedError",
@@ -77,6 +83,7 @@ __all__ = [
     "LLMError",
     "LLMRequestError",
     "LLMResponse",
+    "Memory",
     "NonDeterminismError",
     "NonRetryableError",
     "PayloadTooLargeError",
@@ -91,6 +98,7 @@ __all__ = [
     "StepFailedError",
     "StoreUnavailableError",
     "StreamLimitError",
+    "StreamReset",
     "StructuredOutputError",
     "TaskFailedError",
     "Tool",
@@ -102,6 +110,7 @@ __all__ = [
     "__version__",
     "entity",
     "function",
+    "scripted_model",
     "tool",
     "workflow",
 ]
@@ -111,10 +120,15 @@ _HOME = {
     "workflow": "agnt5.sdk.decorators",
     "entity": "agnt5.sdk.entities",
     "Context": "agnt5.sdk.context",
+    "Agent": "agnt5.agents.agent",
+    "AgentResult": "agnt5.agents.results",
+    "Memory": "agnt5.agents.memory",
+    "scripted_model": "agnt5.llm.scripted",
     "Client": "agnt5.client",
     "AsyncClient": "agnt5.client",
     "Approval": "agnt5.sdk.human",
     "ApprovalState": "agnt5.client",
+    "StreamReset": "agnt5.client",
     "Budget": "agnt5.contracts.budgets",
     "BudgetState": "agnt5.client",
     "LLMResponse": "agnt5.llm.responses",

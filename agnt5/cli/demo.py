@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -31,6 +33,8 @@ START_S = 20.0
 LIMIT_S = 60.0
 REST_MS = 1500
 LEAST_FILES = 4
+EXAMPLE = Path("examples/agent.py")
+"""What to look at next, where agnt5 is checked out and this is its folder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +71,17 @@ def _own_folder() -> Path:
     """The project that agnt5 is checked out in, or else the installed package itself."""
     package = Path(__file__).parent.parent
     return package.parent if (package.parent / "pyproject.toml").exists() else package
+
+
+def _tell_next() -> None:
+    """How to go on, for those who have the examples here."""
+    if not EXAMPLE.exists():
+        return
+    place = "" if shutil.which("agnt5") else f"{os.path.relpath(Path(sys.executable).parent)}/"
+    line()
+    line(("next: an agent with tools, a memory and a person who agrees; it needs no key", "bold"))
+    line(f"    {place}agnt5 dev -A examples.agent")
+    line(f"    {place}python {EXAMPLE}     (in another terminal, to talk to it)")
 
 
 class _Demo:
@@ -243,6 +258,7 @@ class _Demo:
         line()
         seconds = time.monotonic() - self._begun_s
         line((f"took {seconds:.1f} s; report: {self._plan.report}", "dim"))
+        _tell_next()
         return 0 if all(check.holds for check in found) else 1
 
     @staticmethod

@@ -21,10 +21,11 @@ from agnt5.client.budgets import BudgetState
 from agnt5.client.catalog import Budgets, Catalog, HandlerLike, address_of
 from agnt5.client.entities import EntityCaller, EntityState
 from agnt5.client.fleet import Fleet, read_fleet
-from agnt5.client.follow import Followed, Follows, Page, Place, read_page
+from agnt5.client.follow import Followed, Follows, Page, Place, following, read_page
 from agnt5.client.listing import RunPage, page_of_runs
 from agnt5.client.run import AsyncRun
 from agnt5.client.runs import RunState, outcome_of, state_of
+from agnt5.client.streams import Chunk, ChunkPage, ChunkPlace, StreamReset, Streams, known, read_chunks, values_of
 from agnt5.client.waiting import Waits
 from agnt5.contracts.clock import to_ms
 from agnt5.contracts.errors import InvalidInputError
@@ -62,6 +63,7 @@ class AsyncClient:
         self._opening: asyncio.Task[tuple[Store, Dispatcher, Waits]] | None = None
         self.catalog = Catalog(self._store)
         self._follows: Follows | None = None
+        self._streams: Streams | None = None
 
     async def __aenter__(self) -> Self:
         await self._open()
@@ -79,6 +81,9 @@ class AsyncClient:
             if self._follows is not None:
                 await self._follows.close()
                 self._follows = None
+            if self._streams is not None:
+                await self._streams.close()
+                self._streams = None
             await dispatcher.flush()
             await waits.close()
             await store.link.close()
@@ -196,7 +201,7 @@ class AsyncClient:
         Goes on over generations as far as their journals are kept. Raises `RunNotFoundError`, `InvalidInputError`.
         """
         store, _, _ = await self._open()
-        return await read_page(store, run_id, _following(after), limit)
+        return await read_page(store, run_id, following(after), limit)
 
     async def follow(self, run_id: str, *, after: Place | str | None = None) -> AsyncGenerator[Followed]:
         """Each journal event of a run as it comes, over generations, until the run has ended.
@@ -209,9 +214,34 @@ class AsyncClient:
         store, _, waits = await self._open()
         if self._follows is None:
             self._follows = Follows(store, waits)
-        async with aclosing(self._follows.follow(run_id, _following(after))) as events:
+        async with aclosing(self._follows.follow(run_id, following(after))) as events:
             async for one in events:
                 yield one
+
+    async def chunks(
+        self, run_id: str, *, after: ChunkPlace | str | None = None
+    ) -> AsyncGenerator[Chunk | StreamReset]:
+        """Each chunk that a run yields, with its place, as it comes; from the first, or after a place that is known.
+
+        A run that is tried again yields anew: a `StreamReset` says that what came before it is void. Ends with the
+        run, and raises what `AsyncRun.result` raises if that failed. Rides out short outages. Raises
+        `RunNotFoundError`, `InvalidInputError`, `StoreUnavailableError`: go on with `after` then.
+        """
+        store, _, _ = await self._open()
+        if self._streams is None:
+            self._streams = Streams(store)
+        async with aclosing(self._streams.chunks(run_id, known(after))) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    def stream(self, run_id: str, *, after: ChunkPlace | str | None = None) -> AsyncGenerator[Any]:
+        """`chunks` as the values that were yielded, in JSON form, and `StreamReset`."""
+        return values_of(self.chunks(run_id, after=after))
+
+    async def chunk_page(self, run_id: str, *, after: ChunkPlace | str | None = None, limit: int = 100) -> ChunkPage:
+        """Up to `limit` of the chunks that are there after a place. Raises `RunNotFoundError`, `InvalidInputError`."""
+        store, _, _ = await self._open()
+        return await read_chunks(store, run_id, known(after), limit)
 
     async def run_page(
         self, *, status: RunStatus | str | None = None, handler: HandlerLike | None = None, limit: int = 50,
@@ -395,8 +425,3 @@ def _status(status: RunStatus | str) -> RunStatus:
         return RunStatus(status)
     except ValueError:
         raise InvalidInputError(f"status {status!r}: one of {', '.join(RunStatus)} is needed") from None
-
-
-def _following(after: Place | str | None) -> Place | None:
-    place = Place.read(after) if isinstance(after, str) else after
-    return None if place is None else place.on()

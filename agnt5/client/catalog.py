@@ -57,6 +57,11 @@ class Catalog:
         check_announced(target, await self._described(target), value)
         return None
 
+    async def describe(self, handler: str) -> dict[str, Any]:
+        """A handler as `Handler.describe` has it, of this process or as announced. Raises `HandlerNotFoundError`."""
+        known = handler_of(handler)
+        return known.describe() if isinstance(known, Handler) else await self._described(known)
+
     async def arguments(self, handler: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """The input that calling a handler with these arguments means. Raises as `check` does."""
         known = handler_of(handler)

@@ -48,6 +48,12 @@ class Place:
         return Place(self.generation, self.position + count)
 
 
+def following(after: Place | str | None) -> Place | None:
+    """Where what comes after a place begins. Raises `InvalidInputError` for a text that is none."""
+    place = Place.read(after) if isinstance(after, str) else after
+    return None if place is None else place.on()
+
+
 @dataclass(frozen=True, slots=True)
 class Followed:
     """A journal entry and its place."""

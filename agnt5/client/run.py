@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from agnt5.client.follow import Followed, Place
 from agnt5.client.runs import RunState
+from agnt5.client.streams import Chunk, ChunkPlace, StreamReset
 from agnt5.contracts.runs import RunStatus
 from agnt5.registry import Handler
 from agnt5.replay.events import Event
@@ -62,6 +63,18 @@ class AsyncRun:
     def follow(self, after: Place | str | None = None) -> AsyncGenerator[Followed]:
         """Each journal event as it comes, until it has ended. See `AsyncClient.follow`."""
         return self._client.follow(self.id, after=after)
+
+    def stream(self, after: ChunkPlace | str | None = None) -> AsyncGenerator[Any]:
+        """What its handler yields, as it comes, in JSON form; late readers get all of it from the start.
+
+        A `StreamReset` among it says that all before is void: the run was tried again and yields anew. Ends with the
+        run; raises what `result` raises when it failed or was cancelled. `chunks` tells places, to go on `after`.
+        """
+        return self._client.stream(self.id, after=after)
+
+    def chunks(self, after: ChunkPlace | str | None = None) -> AsyncGenerator[Chunk | StreamReset]:
+        """As `stream`, each chunk with its place. See `AsyncClient.chunks`."""
+        return self._client.chunks(self.id, after=after)
 
     async def signal(self, name: str, payload: Any = None) -> None:
         """Send it a signal. See `AsyncClient.signal`."""

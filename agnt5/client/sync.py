@@ -6,9 +6,10 @@ import asyncio
 import functools
 import os
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from datetime import timedelta
+from enum import Enum
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
@@ -17,6 +18,7 @@ from agnt5.client.aio import AsyncClient
 from agnt5.client.entities import EntityCaller
 from agnt5.client.follow import Followed, Place
 from agnt5.client.run import AsyncRun
+from agnt5.client.streams import Chunk, ChunkPlace, StreamReset
 from agnt5.contracts.ids import entity_name
 from agnt5.sdk.entities import type_name
 
@@ -81,6 +83,30 @@ def _run_method(
     return call  # type: ignore[return-value]  # wraps renames self
 
 
+def _each(client: Client, begin: Callable[[AsyncClient], AsyncGenerator[R]]) -> Iterator[R]:
+    """What an async generator of the client's loop yields, one at a time, each when it is asked for."""
+
+    async def begun(target: AsyncClient) -> AsyncGenerator[R]:
+        return begin(target)
+
+    async def following(_: AsyncClient) -> R | _End:
+        return await anext(found, _End.NONE)
+
+    async def end(_: AsyncClient) -> None:
+        await found.aclose()
+
+    found = client.call(begun)
+    try:
+        while (one := client.call(following)) is not _End.NONE:
+            yield one
+    finally:
+        client.submit(end)  # not waited for: a forgotten iterator may be collected in the client's own thread
+
+
+class _End(Enum):
+    NONE = 0
+
+
 class Run:
     """A run, wherever it is. The methods are those of `AsyncRun`."""
 
@@ -107,22 +133,15 @@ class Run:
 
     def follow(self, after: Place | str | None = None) -> Iterator[Followed]:
         """Each journal event as it comes, until it has ended; see `AsyncClient.follow`."""
+        return _each(self.client, lambda client: client.follow(self.id, after=after))
 
-        async def begin(client: AsyncClient) -> Any:
-            return client.follow(self.id, after=after)
+    def stream(self, after: ChunkPlace | str | None = None) -> Iterator[Any]:
+        """What its handler yields, as it comes, until it has ended; see `AsyncRun.stream`."""
+        return _each(self.client, lambda client: client.stream(self.id, after=after))
 
-        async def following(_: AsyncClient) -> Followed | None:
-            return await anext(events, None)
-
-        async def end(_: AsyncClient) -> None:
-            await events.aclose()
-
-        events = self.client.call(begin)
-        try:
-            while (one := self.client.call(following)) is not None:
-                yield one
-        finally:
-            self.client.submit(end)  # not waited for: a forgotten iterator may be collected in the client's own thread
+    def chunks(self, after: ChunkPlace | str | None = None) -> Iterator[Chunk | StreamReset]:
+        """As `stream`, each chunk with its place; see `AsyncClient.chunks`."""
+        return _each(self.client, lambda client: client.chunks(self.id, after=after))
 
     status = _run_method(AsyncRun.status)
     state = _run_method(AsyncRun.state)
@@ -191,6 +210,10 @@ class Client:
             return self.call(on)
 
         return EntityCaller(entity_name(type_name(entity_type), key), invoke)
+
+    def stream(self, run_id: str, *, after: ChunkPlace | str | None = None) -> Iterator[Any]:
+        """What a run's handler yields, as it comes. See `AsyncRun.stream`."""
+        return _each(self, lambda client: client.stream(run_id, after=after))
 
     start = _run_giver(AsyncClient.start)
     start_many = _runs_giver(AsyncClient.start_many)

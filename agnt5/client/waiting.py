@@ -14,6 +14,12 @@ from agnt5.store.subscriber import Subscriber
 _TERMINAL = re.compile(rb'\{"at":\d+,"e":"Run(?:Completed|Failed|Cancelled)"')
 """A journal ends with such an entry if, and only if, its run has ended."""
 
+
+def is_end(entry: bytes) -> bool:
+    """Whether a run has ended whose journal ends with this entry."""
+    return _TERMINAL.match(entry) is not None
+
+
 LOOK_S = 5.0
 """A publication can get lost: each wait looks at its record again after so long."""
 
@@ -76,7 +82,7 @@ class Waits:
         if last is None:
             raise RunNotFoundError(f"run {run_id}: there is none of this id (never started, or past its retention)")
         assert isinstance(last, bytes)
-        return last if _TERMINAL.match(last) else None
+        return last if is_end(last) else None
 
     def _on_end(self, channel: bytes, entry: bytes) -> None:
         self._tell(channel[self._prefix :].decode(), entry)

@@ -137,6 +137,8 @@ class Settings:
     """Bytes of JSON of one entity's whole state, which each call reads."""
     journal_limit_events: int = _setting(10_000, _count(100, 10_000_000))
     """Events of one generation of a run's journal."""
+    stream_limit: int = _setting(10_000, _count(1, 10_000_000))
+    """Chunks that a run may yield in one attempt."""
 
     heartbeat_ms: int = _setting(1000, _duration(50))
     """How often a host renews its liveness entry."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib
 import logging
 import os
@@ -71,6 +72,7 @@ def _imported() -> Any:
     _quiet()
     for name in ("jsonschema", "litellm.main"):  # what the first call would load on the loop
         importlib.import_module(name)
+    gc.freeze()  # else each full collection goes through LiteLLM's 400,000 objects, while the loop stands still
     return module
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agnt5.contracts.errors import Agnt5Error, LLMError
-from agnt5.llm import loading, scripted, spending, structured
+from agnt5.llm import loading, scripted, shortcut, spending, structured
 from agnt5.llm.answers import Collected, response_of
 from agnt5.llm.failures import UnprocessableError, failure_of, summed
 from agnt5.llm.messages import opened
@@ -126,7 +126,7 @@ async def _parts(request: Request, model: str) -> AsyncGenerator[LLMChunk, None]
 
 async def _call(litellm: Any, arguments: dict[str, Any]) -> Any:
     """One plain call."""
-    return _given(await litellm.acompletion(**arguments))
+    return _given(await shortcut.call(litellm, arguments))
 
 
 async def _open(litellm: Any, arguments: dict[str, Any]) -> Any:

@@ -74,12 +74,15 @@ def instructed(messages: list[Message], schema: dict[str, Any]) -> list[Message]
     return [{"role": "system", "content": words}, *messages]
 
 
+COMPLAINT = "That answer does not fit the JSON Schema"
+"""How a complaint begins."""
+
+
 def complaint(fault: str) -> Message:
     """What a model is told of a wrong answer."""
     return {
         "role": "user",
-        "content": f"That answer does not fit the JSON Schema: {fault}\n"
-        "Answer again, with the corrected JSON only and no other text.",
+        "content": f"{COMPLAINT}: {fault}\nAnswer again, with the corrected JSON only and no other text.",
     }
 
 

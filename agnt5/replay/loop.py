@@ -12,7 +12,9 @@ import math
 import sys
 from asyncio import tasks as _asyncio_tasks
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import AsyncGeneratorType
 from typing import Any, NoReturn
 
 from agnt5.contracts.errors import Agnt5Error, InvalidInputError, WorkflowIOError
@@ -28,6 +30,23 @@ MAX_MS = 1 << 53
 
 _swap_current_task: Callable[[Any, Any], Any] | None = getattr(_asyncio_tasks, "_swap_current_task", None)
 _CLOSE_TRIES = 100
+
+
+_keeps_generators: contextvars.ContextVar[bool] = contextvars.ContextVar("agnt5_keeps_generators", default=False)
+
+
+@contextmanager
+def generators_kept() -> Iterator[None]:
+    """For libraries that iterate async generators inside workflow code.
+
+    What is left of one is kept until the workflow ends, and closed then, in order: the garbage collector's timing
+    decides nothing. Their `finally` blocks can then ask for nothing.
+    """
+    token = _keeps_generators.set(True)
+    try:
+        yield
+    finally:
+        _keeps_generators.reset(token)
 
 
 class Halted(BaseException):
@@ -116,6 +135,8 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
         self._number = 0
         self._tasks: list[OrderedTask] = []
         self._prune_at = 64
+        self._generators: list[AsyncGeneratorType[Any, Any]] = []
+        self._prune_generators_at = 64
         self._exception_handler: Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object] | None = None
         self._outer: tuple[Any, Any, Any] | None = None
 
@@ -128,7 +149,7 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
         task = _swap_current_task(outer, None) if outer is not None and _swap_current_task is not None else None
         self._outer = (outer, task, sys.get_asyncgen_hooks())
         asyncio._set_running_loop(self)  # noqa: SLF001
-        sys.set_asyncgen_hooks(firstiter=_refuse_async_generator, finalizer=None)
+        sys.set_asyncgen_hooks(firstiter=self._first_iterated, finalizer=None)
         self.active = True
 
     def leave(self) -> None:
@@ -189,6 +210,9 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
                 if not tasks:
                     break
                 self._close_all(tasks, report=report)
+            generators, self._generators = self._generators, []
+            for generator in generators:
+                _close_generator(generator)
         finally:
             if not nested:
                 self.leave()
@@ -286,6 +310,19 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
         except Exception:
             log.exception("the exception handler of a workflow raised")
 
+    def _first_iterated(self, generator: AsyncGenerator[Any, Any]) -> None:
+        """Called by the interpreter when an async generator is first iterated."""
+        assert isinstance(generator, AsyncGeneratorType)
+        # @asynccontextmanager is let through: `async with` bounds the life of its generator
+        if sys._getframe(1).f_globals.get("__name__") == "contextlib":  # noqa: SLF001
+            return
+        if not _keeps_generators.get():
+            raise _refused_generator(generator)
+        if len(self._generators) >= self._prune_generators_at:
+            self._generators = [one for one in self._generators if one.ag_frame is not None]
+            self._prune_generators_at = 64 + 2 * len(self._generators)
+        self._generators.append(generator)
+
     def _close_all(self, tasks: list[OrderedTask], *, report: bool) -> None:
         for task in tasks:
             if not task.done():
@@ -332,13 +369,17 @@ def _close(coro: Any) -> None:
             return
 
 
-def _refuse_async_generator(generator: AsyncGenerator[Any, Any]) -> None:
-    """Called by the interpreter when an async generator is first iterated."""
-    # @asynccontextmanager is let through: `async with` bounds the life of its generator
-    if sys._getframe(1).f_globals.get("__name__") == "contextlib":  # noqa: SLF001
-        return
+def _close_generator(generator: AsyncGeneratorType[Any, Any]) -> None:
+    """Close an async generator; what it awaits meanwhile is not waited for."""
+    closing = generator.aclose()
+    with suppress(BaseException):
+        closing.send(None)
+    _close(closing)
+
+
+def _refused_generator(generator: AsyncGeneratorType[Any, Any]) -> WorkflowIOError:
     name = getattr(generator, "__qualname__", "?")
-    raise WorkflowIOError(
+    return WorkflowIOError(
         f"async generator {name!r} inside workflow code: what is left of it would be closed "
         "when the garbage collector likes; use a plain loop, or iterate it in ctx.step or in a function"
     )

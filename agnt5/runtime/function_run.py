@@ -49,6 +49,7 @@ from agnt5.replay.events import (
 )
 from agnt5.retry import RetryPolicy
 from agnt5.runtime.children import new_child
+from agnt5.runtime.emitter import emit_all, emit_from_thread
 from agnt5.runtime.encoding import encode_checked
 from agnt5.runtime.exits import contained
 from agnt5.runtime.live import LiveRun
@@ -127,13 +128,13 @@ class LiveFunction(LiveRun):
     async def _call(self) -> Any:
         handler, ctx = self.handler, self.context()
         kwargs = self.arguments(self.started)
+        if inspect.isasyncgenfunction(handler.fn):
+            return await emit_all(self, handler.fn(ctx, **kwargs))
+        if inspect.isgeneratorfunction(handler.fn):
+            return await emit_from_thread(self, lambda: handler.fn(ctx, **kwargs))
         with contained():
             if inspect.iscoroutinefunction(handler.fn):
                 return await handler.fn(ctx, **kwargs)
-            if inspect.isasyncgenfunction(handler.fn):
-                return [chunk async for chunk in handler.fn(ctx, **kwargs)]
-        if inspect.isgeneratorfunction(handler.fn):
-            return await self.host.call(lambda: list(handler.fn(ctx, **kwargs)))
         return await self.host.call(lambda: handler.fn(ctx, **kwargs))
 
     def context(self) -> FunctionContext:

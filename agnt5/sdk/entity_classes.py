@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from agnt5.contracts.errors import ConfigurationError
 from agnt5.registry import Mode
@@ -35,13 +36,12 @@ def in_class_body(fn: Callable[..., Any]) -> bool:
 
 
 def check_async(fn: Any, label: str) -> None:
-    """Raise `ConfigurationError` unless it is an `async def` without `yield`."""
+    """Raise `ConfigurationError` unless it is an `async def`, with or without `yield`."""
     if not inspect.isfunction(fn):
         raise ConfigurationError(f"{label}: expected an `async def`, found {fn!r}; options are given by name")
-    if not inspect.iscoroutinefunction(fn):
-        found = "has a `yield`" if inspect.isasyncgenfunction(fn) or inspect.isgeneratorfunction(fn) else "is a `def`"
+    if not (inspect.iscoroutinefunction(fn) or inspect.isasyncgenfunction(fn)):
         raise ConfigurationError(
-            f"{place_of(fn)}: {label}: {fn.__name__} {found}; a method of an entity is an `async def` without `yield`: "
+            f"{place_of(fn)}: {label}: {fn.__name__} is a `def`; a method of an entity is an `async def`: "
             "it awaits its state, and a thread could outlive the entity's lock"
         )
 
@@ -84,12 +84,25 @@ def bound(cls: type, attribute: str, fn: Callable[..., Any]) -> Callable[..., An
             "each call gets a fresh instance, and what lasts belongs into the state"
         ) from None
 
-    @functools.wraps(fn)
-    async def call(ctx: Any, /, **arguments: Any) -> Any:
-        return await fn(cls(), ctx, **arguments)
+    call: Any
+    if inspect.isasyncgenfunction(fn):
 
-    call.__signature__ = signature.replace(parameters=parameters[1:])  # type: ignore[attr-defined]
-    return call
+        @functools.wraps(fn)
+        async def stream(ctx: Any, /, **arguments: Any) -> AsyncGenerator[Any]:
+            async with aclosing(fn(cls(), ctx, **arguments)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+
+        call = stream
+    else:
+
+        @functools.wraps(fn)
+        async def once(ctx: Any, /, **arguments: Any) -> Any:
+            return await fn(cls(), ctx, **arguments)
+
+        call = once
+    call.__signature__ = signature.replace(parameters=parameters[1:])
+    return cast("Callable[..., Any]", call)
 
 
 def model_in(cls: type, state: type | None, where: str) -> type | None:

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, SecretBytes, SecretStr
 
@@ -21,6 +21,9 @@ from agnt5.sdk.human import Approval
 from agnt5.sdk.orchestration import parallel
 from agnt5.sdk.tool_calls import Outcome, content_of, refusal
 from agnt5.sdk.tools import tool_of
+
+if TYPE_CHECKING:
+    from agnt5.sdk.llm_stream import LLMStream
 
 MAX_ROUNDS = 10
 """Answers that a loop asks for, unless it is said."""
@@ -67,35 +70,41 @@ class ToolLoop:
         """Ask and call until the model answers without a call. Raises `ToolLoopError` when it does not."""
         answers: list[LLMResponse] = []
         while True:
-            answer = await self._answer(messages, len(answers) + 1)
+            answer = await self.answer(messages, len(answers) + 1)
             answers.append(answer)
             messages.append(answer.message())
             if not answer.tool_calls:
                 return _summed(answers, messages)
             if len(answers) >= self.max_rounds:
                 raise self._too_many(answer)
-            messages += await self._results(answer.tool_calls)
+            outcomes = await self.outcomes(answer.tool_calls)
+            messages += [result_of(call, found) for call, found in zip(answer.tool_calls, outcomes, strict=True)]
 
-    async def _answer(self, messages: list[Message], number: int) -> LLMResponse:
+    async def answer(self, messages: list[Message], number: int) -> LLMResponse:
+        """Ask the model; `number` counts the questions from 1."""
+        return await self.ctx.llm.generate(list(messages), self.model, **self._asking(number))
+
+    def stream(self, messages: list[Message], number: int) -> LLMStream:
+        """As `answer`, as it comes."""
+        return self.ctx.llm.stream(list(messages), self.model, **self._asking(number))
+
+    def _asking(self, number: int) -> dict[str, Any]:
         ask = dict(self.ask)
         if number > 1 and ask.get("tool_choice", "auto") not in {"auto", "none"}:
             ask["tool_choice"] = "auto"  # a call that is forced each time never ends
         if self.key is not None:
             ask["key"] = f"{self.key}.{number}"
-        return await self.ctx.llm.generate(list(messages), self.model, tools=list(self.tools.values()), **ask)
+        return {"tools": list(self.tools.values()), **ask}
 
-    async def _results(self, calls: list[ToolCall]) -> list[Message]:
+    async def outcomes(self, calls: Sequence[ToolCall]) -> list[Outcome]:
+        """Make the calls of an answer side by side, each recorded; what came of them, in their order."""
         caller = self.ctx.tools.caller
         made = []
         for place, call in enumerate(calls):
             tool = self.tools.get(call.name)
             fault = self._fault(call, tool, place)
             made.append(_refused(fault) if fault or tool is None else self._call(tool, call, caller.key(tool, call.id)))
-        outcomes: list[Outcome] = await parallel(tuple(made), return_exceptions=False)
-        return [
-            {"role": "tool", "tool_call_id": call.id, "content": content_of(outcome)}
-            for call, outcome in zip(calls, outcomes, strict=True)
-        ]
+        return await parallel(tuple(made), return_exceptions=False)
 
     def _fault(self, call: ToolCall, tool: Tool | None, place: int) -> str:
         if place >= CALLS_LIMIT:
@@ -134,36 +143,42 @@ async def run_tools(  # noqa: PLR0913 - what there is to say about a loop
     """The rules are those of `LLM.run_tools`. Everything is checked before the model is asked."""
     if isinstance(max_rounds, bool) or not isinstance(max_rounds, int) or max_rounds < 1:
         raise InvalidInputError(f"ctx.llm.run_tools: max_rounds: expected a number from 1, found {max_rounds!r}")
-    offered = _offered(ctx, tools)
-    duration_ms(approval_timeout, "ctx.llm.run_tools: approval_timeout")
-    terms = Terms(
-        names=_approved(ctx, offered, approve),
-        timeout=approval_timeout,
-        required_roles=None
-        if required_roles is None
-        else check_texts(required_roles, "ctx.llm.run_tools: required_roles", "the name of a role"),
-    )
+    offered = offered_tools(ctx, tools, "ctx.llm.run_tools")
+    terms = terms_of(ctx, offered, approve, approval_timeout, required_roles, where="ctx.llm.run_tools")
     loop = ToolLoop(
         ctx=ctx, tools=offered, model=model, max_rounds=max_rounds, terms=terms, key=key, ask=dict(ask)
     )  # fmt: skip
     return await loop.run(messages_of(prompt, system, "ctx.llm.run_tools"))
 
 
-def _offered(ctx: Context, tools: Any) -> dict[str, Tool]:
+def terms_of(
+    ctx: Context, offered: dict[str, Tool], approve: Iterable[str], timeout: timedelta | float | None,
+    required_roles: Iterable[str] | None, *, where: str,
+) -> Terms:  # fmt: skip
+    """How people are asked, checked. Raises `InvalidInputError`, `WrongContextError`."""
+    duration_ms(timeout, f"{where}: approval_timeout")
+    roles = required_roles
+    if roles is not None:
+        roles = check_texts(roles, f"{where}: required_roles", "the name of a role")
+    return Terms(names=_approved(ctx, offered, approve, where), timeout=timeout, required_roles=roles)
+
+
+def offered_tools(ctx: Context, tools: Any, where: str) -> dict[str, Tool]:
+    """The tools of a list, by name. Raises `InvalidInputError` for what is none, or cannot be called."""
     if isinstance(tools, str | Tool) or not isinstance(tools, Iterable):
-        raise InvalidInputError(f"ctx.llm.run_tools: tools: expected a list, found {tools!r}")
+        raise InvalidInputError(f"{where}: tools: expected a list, found {tools!r}")
     offered: dict[str, Tool] = {}
     for one in tools:
         if isinstance(one, dict):
             raise InvalidInputError(
-                f"ctx.llm.run_tools: tools: {_name_in(one)!r} is a description without a handler; "
+                f"{where}: tools: {_name_in(one)!r} is a description without a handler; "
                 "give what ctx.tools.register(name, handler, schema=...) returns"
             )
         tool = ctx.tools[one] if isinstance(one, str) and "." not in one else tool_of(one)
         if tool.handler is None:
-            raise InvalidInputError(f"ctx.llm.run_tools: tools: {tool.name!r} has no handler; give handler=...")
+            raise InvalidInputError(f"{where}: tools: {tool.name!r} has no handler; give handler=...")
         if tool.name in offered and offered[tool.name] is not tool:
-            raise InvalidInputError(f"ctx.llm.run_tools: tools: there are two of the name {tool.name!r}; rename one")
+            raise InvalidInputError(f"{where}: tools: there are two of the name {tool.name!r}; rename one")
         offered[tool.name] = tool
         tool.spec()  # a schema that cannot be derived is told before anything is asked
     return offered
@@ -174,21 +189,26 @@ def _name_in(spec: dict[str, Any]) -> Any:
     return function.get("name") if isinstance(function, dict) else spec.get("name")
 
 
-def _approved(ctx: Context, offered: dict[str, Tool], approve: Iterable[str]) -> frozenset[str]:
-    names = check_texts(approve, "ctx.llm.run_tools: approve", "the name of a tool")
+def _approved(ctx: Context, offered: dict[str, Tool], approve: Iterable[str], where: str) -> frozenset[str]:
+    names = check_texts(approve, f"{where}: approve", "the name of a tool")
     for name in names:
         if name not in offered:
             raise InvalidInputError(
-                f"ctx.llm.run_tools: approve: {name!r} is none of the tools; there are: {', '.join(offered) or 'none'}"
+                f"{where}: approve: {name!r} is none of the tools; there are: {', '.join(offered) or 'none'}"
             )
     needed = frozenset(names) | {tool.name for tool in offered.values() if tool.approval}
     if needed and ctx.component_type != "workflow":
         raise WrongContextError(
-            f"ctx.llm.run_tools: tool {min(needed)!r} needs people's approval, and only a workflow can wait for that: "
+            f"{where}: tool {min(needed)!r} needs people's approval, and only a workflow can wait for that: "
             f"{ctx!r} is of a {ctx.component_type}; make it a @workflow, or start one that runs the tools with "
             "ctx.spawn(...)"
         )
     return needed
+
+
+def result_of(call: ToolCall, outcome: Outcome) -> Message:
+    """What came of a call as a message."""
+    return {"role": "tool", "tool_call_id": call.id, "content": content_of(outcome)}
 
 
 def _short(call: ToolCall) -> str:
@@ -213,16 +233,16 @@ def _summed(answers: list[LLMResponse], messages: list[Message]) -> ToolsRespons
     values = {name: getattr(last, name) for name in LLMResponse.model_fields} | {
         "usage": functools.reduce(Usage.__add__, (answer.usage for answer in answers)),
         "cost": None if None in costs else sum(cost for cost in costs if cost is not None),
-        "messages": _masked(messages),
+        "messages": masked(messages),
         "rounds": len(answers),
     }
     return ToolsResponse(**values)
 
 
-def _masked(value: Any) -> Any:
+def masked(value: Any) -> Any:
     """A conversation with what is secret hidden."""
     if isinstance(value, SecretStr | SecretBytes):
         return str(value)
     if isinstance(value, Mapping):
-        return {name: _masked(part) for name, part in value.items()}
-    return [_masked(part) for part in value] if isinstance(value, list | tuple) else value
+        return {name: masked(part) for name, part in value.items()}
+    return [masked(part) for part in value] if isinstance(value, list | tuple) else value

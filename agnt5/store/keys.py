@@ -40,6 +40,14 @@ def ops(run_id: str, shards: int) -> str:
     return f"{prefix(shard_of(run_id, shards))}ops:{run_id}"
 
 
+def out(run_id: str, shards: int) -> str:
+    """Stream: what a run yielded in its last claim, as `<claim>-<n>`, n from 1. Written by emit, expires with the run.
+
+    The place of the last chunk is the field `out` of the run's record; the next claim makes both void.
+    """
+    return f"{prefix(shard_of(run_id, shards))}out:{run_id}"
+
+
 def alarms(run_id: str, shards: int) -> str:
     """Set: a run's `t|` and `a|` members of `timers`, so that none outlives it. Deleted when the run ends."""
     return f"{prefix(shard_of(run_id, shards))}alarms:{run_id}"
@@ -188,6 +196,11 @@ def host_channel(host: str) -> str:
 def done_channel(run_id: str) -> str:
     """Channel: a run's terminal journal entry, once."""
     return f"agnt5:done:{run_id}"
+
+
+def out_channel(run_id: str) -> str:
+    """Channel: the place of the last chunk that a run has yielded, `<claim>-0` when what it had yielded became void."""
+    return f"agnt5:out:{run_id}"
 
 
 BEAT_CHANNEL = "agnt5:beat"

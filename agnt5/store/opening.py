@@ -39,6 +39,7 @@ async def open_store(settings: Settings, *, name: str, patience_s: float | None 
         retention_ms=settings.retention_ms,
         journal_limit=settings.journal_limit_events,
         max_host_losses=settings.max_host_losses,
+        stream_limit=settings.stream_limit,
         posts=_is_broker(link, settings),
     )
 

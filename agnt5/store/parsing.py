@@ -17,6 +17,7 @@ from agnt5.contracts.errors import (
     RunEndedError,
     RunNotFoundError,
     StaleEpochError,
+    StreamLimitError,
 )
 from agnt5.contracts.runs import RunStatus
 from agnt5.store.replies import (
@@ -122,6 +123,16 @@ async def applied(pending: Awaitable[list[Any]], run_id: str) -> Applied:
     if again := fence(reply, run_id):
         return again
     return Applied(length=int(reply[1]), now_ms=int(reply[2]), out=dispatches(reply[3]), mail=mails(reply[4]))
+
+
+async def emitted(pending: Awaitable[list[Any]], run_id: str, limit: int) -> None:
+    reply = await pending
+    if reply[0] == b"LIMIT":
+        raise StreamLimitError(
+            f"run {run_id}: it yielded more than {limit:,} chunks (AGNT5_STREAM_LIMIT); yield larger ones, fewer times,"
+            " or raise the limit"
+        )
+    fence(reply, run_id)
 
 
 async def finished(pending: Awaitable[list[Any]], run_id: str) -> Applied:

@@ -89,13 +89,14 @@ class Store:
 
     def __init__(
         self, link: Link, *, shards: int, retention_ms: int, journal_limit: int = 10_000, max_host_losses: int = 3,
-        posts: bool = False,
+        stream_limit: int = 10_000, posts: bool = False,
     ) -> None:  # fmt: skip
         self.link = link
         self.shards = shards
         self.retention_ms = retention_ms
         self.journal_limit = journal_limit
         self.max_host_losses = max_host_losses
+        self.stream_limit = stream_limit
         self.posts = posts
         self._prefixes = [keys.prefix(shard) for shard in range(shards)]
 
@@ -113,14 +114,14 @@ class Store:
     def _fenced(self, name: str, own: Ownership, *args: Arg) -> Awaitable[list[Any]]:
         return self._counted(own, self._run(name, own.run_id, own.epoch, own.next_op(), *args))
 
-    async def _counted(self, own: Ownership, pending: Awaitable[list[Any]]) -> list[Any]:
+    async def _counted(self, own: Ownership, pending: Awaitable[list[Any]], sent: int | None = None) -> list[Any]:
         reply = await pending
         if reply[0] == b"GAP":
             # a Redis that came back older forgot writes of ours: nobody but a new owner can go on from its journal
             await self._run("park", own.run_id, own.epoch, 0, "drop", 0, "")
             raise StaleEpochError(
                 f"run {own.run_id}: the store has forgotten writes of this worker (it knows {reply[1].decode()} of"
-                f" {own.op}); the run was queued again, to be replayed from what is left"
+                f" {own.op if sent is None else sent}); the run was queued again, to be replayed from what is left"
             )
         return reply
 
@@ -243,6 +244,14 @@ class Store:
         args += [len(batch.unasks), *batch.unasks, len(batch.cancels)]
         args += [part for cancel in batch.cancels for part in cancel]
         return parsing.applied(self._fenced("append", own, *args, self.retention_ms), own.run_id)
+
+    def emit(self, own: Ownership, *, first: int, chunks: Sequence[bytes]) -> Awaitable[None]:
+        """Append chunks to the run's stream; the first of them is the claim's chunk number `first`, from 1.
+
+        Raises `StreamLimitError` past the limit of chunks; those that fit are there.
+        """
+        reply = self._run("emit", own.run_id, own.epoch, first, self.stream_limit, len(chunks), *chunks)
+        return parsing.emitted(self._counted(own, reply, first - 1), own.run_id, self.stream_limit)
 
     def finish(self, own: Ownership, status: Ending, payload: bytes) -> Awaitable[Applied]:
         """End a run with the JSON of its result, error or reason. Its timers end with it (the store knows them)."""

@@ -45,7 +45,8 @@ class Subscriber:
         loop = asyncio.get_running_loop()
         fresh = [channel for channel in channels if channel not in self._channels]
         self._channels.update(fresh)
-        futures = [self._confirming.setdefault(channel.encode(), loop.create_future()) for channel in fresh]
+        futures = [loop.create_future() for _ in fresh]  # not those of a listener that gave up meanwhile
+        self._confirming |= {channel.encode(): future for channel, future in zip(fresh, futures, strict=True)}
         if fresh and self._wire:
             self._wire.write(pack(("SUBSCRIBE", *fresh)))
         for future in futures:

@@ -1,5 +1,8 @@
 """The same work as handlers of agnt5."""
 
+import asyncio
+import time
+
 from agnt5 import entity, function, workflow
 from agnt5.app import create_app
 
@@ -37,6 +40,20 @@ async def workflow_steps(ctx, n: int):
     for i in range(n):
         await ctx.step(f"step{i}", one)
     return n
+
+
+@function(service="bench")
+async def first_chunk(ctx):
+    yield time.time()
+
+
+@function(service="bench")
+async def chunks(ctx, n: int, pause_ms: float = 0):
+    """Each chunk is its own time; without a pause as many as will go."""
+    for _ in range(n):
+        yield time.time()
+        if pause_ms:
+            await asyncio.sleep(pause_ms / 1000)
 
 
 @workflow(service="bench")

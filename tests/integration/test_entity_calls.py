@@ -57,6 +57,13 @@ def test_a_method_knows_where_it_is(cluster):
     assert told == {"type": "entity", "object_id": "me", "method": "who", "step": told["step"]}
 
 
+def test_a_call_finds_its_lock_also_where_the_server_had_to_be_told_the_script_first(cluster):
+    cluster.admin.script_flush()  # the call is sent again then, behind the look at its entity
+    assert cluster.client.start("entity_kit.transfer", {"source": "unscripted", "target": "b", "amount": 1}).result(
+        timeout=20
+    ) == [-1, 1]
+
+
 def test_calls_at_the_same_time_lose_no_update(cluster):
     async def many() -> list[int]:
         async with AsyncClient(cluster.server.url) as client:

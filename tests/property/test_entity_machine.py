@@ -24,7 +24,7 @@ from agnt5.contracts.ids import call_id
 from agnt5.store.replies import Claimed, Heir, NewCall
 from agnt5.store.store import Ownership
 
-EXAMPLES = int(os.environ.get("AGNT5_TEST_EXAMPLES", "20"))
+EXAMPLES = int(os.environ.get("AGNT5_TEST_EXAMPLES", "14"))
 NAMES = ("Counter/a", "Counter/b")
 HANDLER, QUEUE = "Counter.add", "agnt5.Counter"
 WEIGHTS = {

@@ -28,7 +28,7 @@ from agnt5.store.replies import Claimed, More
 from agnt5.store.store import Batch, Ownership
 
 FAR = 9_000_000_000_000
-EXAMPLES = int(os.environ.get("AGNT5_TEST_EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("AGNT5_TEST_EXAMPLES", "25"))
 ENDED = {"completed", "failed", "cancelled"}
 ENDS = {"completed": "completed", "failed": "failed", "timeout": "failed", "cancelled": "cancelled"}
 LAST = {"completed": "RunCompleted", "failed": "RunFailed", "cancelled": "RunCancelled"}

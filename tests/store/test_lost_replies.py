@@ -13,6 +13,7 @@ from support import runs
 from support.dump import dump
 from support.faults import PLACES, CrashError, FaultyLink
 
+from agnt5.contracts.budgets import Scope, ScopedBudget
 from agnt5.contracts.ids import shard_of
 from agnt5.store import keys
 from agnt5.store.link import Link
@@ -106,6 +107,25 @@ async def ended_asking(store: Store) -> None:
     await store.finish(await asking(store), "failed", b"{}")
 
 
+BUDGET = ScopedBudget(scope=Scope("key", "acme"), requests=2, tokens=100)
+OF_TREE = ScopedBudget(scope=Scope("tree", "r"), requests=2)
+
+
+def reserve(budget: ScopedBudget = BUDGET, *, operation: str = "1", nonce: str = "a", tokens: int = 60) -> Any:
+    """A verb: a call of a model holds its estimate."""
+    return lambda store, _: store.reserve(budget, operation=operation, nonce=nonce, estimate=(1, tokens, 5))
+
+
+async def holding(store: Store) -> Any:
+    await reserve()(store, None)
+
+
+async def tree_holding(store: Store) -> Any:
+    owner = await own(store)
+    await reserve(OF_TREE)(store, None)
+    return owner
+
+
 def decide(**changed: Any) -> Any:
     """A verb: a person decides."""
     return lambda store, _: runs.decide(store, **changed)
@@ -147,6 +167,13 @@ CASES: dict[str, tuple[Any, Any]] = {
     "cancel, owned": (own, lambda s, o: s.cancel("r", reason=b'"x"', operation="1")),
     "fire": (due, lambda s, o: s.fire(SHARD, limit=10, timeout_error=runs.LATE)),
     "reap": (own, lambda s, o: s.reap(SHARD, "h1", limit=10, error=runs.LOST)),
+    "reserve": (nothing, reserve()),
+    "reserve, of a tree": (own, reserve(OF_TREE)),
+    "reserve, after a crash": (holding, reserve(nonce="b", tokens=70)),
+    "reserve, refused": (holding, reserve(operation="2", nonce="b")),
+    "settle": (holding, lambda s, o: s.settle(BUDGET.scope, nonce="a", spent=(1, 50, 4))),
+    "reset": (holding, lambda s, o: s.reset(BUDGET.scope)),
+    "finish, with a budget": (tree_holding, lambda s, o: s.finish(o, "completed", b"1")),
     "heart": (nothing, lambda s, o: s.heart("h1")),
 }
 
@@ -194,6 +221,15 @@ async def test_a_decision_whose_reply_was_lost_is_not_told_that_it_came_too_late
     await store.finish(await runs.claim(store, "r"), "completed", b"1")
     assert (await runs.decide(store, operation="2", roles=["admin"])).word == "ok"
     assert (await runs.decide(store, operation="1", roles=["intern"])).word == "role"
+
+
+async def test_a_budget_gives_the_same_answer_after_a_lost_reply(store, far_store, proxy):
+    proxy.lose_replies_to(MARKER, times=2)
+    assert (await reserve()(far_store, None)).refusal is None
+    proxy.lose_replies_to(MARKER, times=2)
+    refusal = (await reserve(operation="2", nonce="b")(far_store, None)).refusal
+    assert proxy.lost == 4
+    assert (refusal.what, refusal.used, refusal.held) == ("tokens", 0, 60)
 
 
 async def test_five_hundred_appends_with_a_third_of_the_replies_lost_are_five_hundred_entries(store, far_store, proxy):

@@ -18,7 +18,10 @@ LOST = "tests/store/test_lost_replies.py"
 ASKS = "tests/store/test_asks.py"
 OUTAGES = "tests/store/test_outages.py"
 ENTITIES = "tests/property/test_entity_machine.py"
+BUDGETS = "tests/store/test_budget_scripts.py"
+SPENDING = "tests/property/test_budget_machine.py"
 CALLS = "tests/store/test_entity_scripts.py"
+STREAMS = "tests/store/test_streams.py"
 
 
 class Mutant(NamedTuple):
@@ -137,6 +140,49 @@ MUTANTS: dict[str, Mutant] = {
     "an entity without state stays": Mutant(
         ENTITIES, "== 0 then redis.call('DEL', lock, P .. 'recent:' .. e) end", "== 0 then end"
     ),
+    "a budget forgets what others reserved": Mutant(
+        BUDGETS, "used + held + tonumber(asked[i])", "used + tonumber(asked[i])"
+    ),
+    "a budget forgets what was spent": Mutant(BUDGETS, "used + held + tonumber(asked[i])", "held + tonumber(asked[i])"),
+    "a budget is exceeded by one": Mutant(BUDGETS, "> tonumber(limits[i])", "> tonumber(limits[i]) + 1"),
+    "a repeated reservation counts twice": Mutant(
+        SPENDING, "if redis.call('HEXISTS', P .. 'tries:' .. scope, nonce) == 1 then return { 'OK' } end\n"
+    ),
+    "a crashed try holds for ever": Mutant(SPENDING, "if before then let_go(scope, before) end\n"),
+    "what is settled stays held": Mutant(
+        SPENDING, "add(scope, 'held_', '-', amounts)\nadd(scope, ''", "add(scope, ''"
+    ),
+    "what was spent counts twice": Mutant(SPENDING, "forget_try(scope, nonce, op)\n"),
+    "a worker that seemed dead spends nothing": Mutant(
+        SPENDING, "redis.call('HSET', P .. 'tries:' .. scope, try, '0 0 0 ' .. op)",
+        "redis.call('HDEL', P .. 'tries:' .. scope, try, 'o:' .. op)",
+    ),
+    "the dead hold for ever": Mutant(BUDGETS, "let_due_go(scope)\n"),
+    "a window counts what came before it": Mutant(BUDGETS, "tonumber(before) < window", "false"),
+    "a trees budget expires while its root is open": Mutant(
+        BUDGETS, "if root and (not status or ENDED[status])", "if root"
+    ),
+    "a trees budget never expires": Mutant(
+        BUDGETS, "if not (r.parent or r.caller) then end_budget(id, retention) end\n"
+    ),
+    "a childs end is its trees": Mutant(BUDGETS, "if not (r.parent or r.caller) then end_budget(id, retention) end",
+                                        "end_budget(string.match(id, '^[^~]*'), retention)"),
+    "the list of budgets outlives them": Mutant(BUDGETS, "redis.call('PEXPIREAT', P .. 'budgets', ms(last))"),
+    "a reopened run forgets what it spent": Mutant(BUDGETS, "then keep_budget('tree:' .. id, '') end", "then end"),
+    "emit without a fence": Mutant(
+        STREAMS, "if r.epoch ~= epoch then return { 'STALE', r.status } end\nlocal claim", "local claim"
+    ),
+    "emit appends a repeated chunk": Mutant(
+        STREAMS, "local wanted = first + tonumber(ARGV[5]) - 1\n",
+        "first = last + 1\nlocal wanted = first + tonumber(ARGV[5]) - 1\n",
+    ),
+    "emit leaves a gap": Mutant(STREAMS, "if first > last + 1 then return { 'GAP', ms(last) } end\n"),
+    "a stream has no limit": Mutant(STREAMS, "math.min(wanted, limit)", "wanted"),
+    "old chunks stay after a new attempt": Mutant(STREAMS, "if r.out then void_stream(id, count) end\n"),
+    "readers are not told that chunks became void": Mutant(
+        STREAMS, "redis.call('PUBLISH', 'agnt5:out:' .. id, count .. '-0')\n"
+    ),
+    "the stream outlives its run": Mutant(STREAMS, "redis.call('PEXPIRE', P .. 'out:' .. id, retention)\n"),
     "memory is not looked at": Mutant(OUTAGES, "#!lua\n", "#!lua flags=allow-oom\n"),
 }  # fmt: skip
 

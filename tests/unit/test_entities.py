@@ -329,9 +329,8 @@ class Chat:
 @pytest.mark.parametrize(
     ("fn", "options", "message"),
     [
-        (sync, {}, "sync is a `def`; a method of an entity is an `async def` without `yield`: it awaits its state"),
-        (gen, {}, "gen has a `yield`; a method of an entity is an `async def` without `yield`"),
-        (agen, {}, "agen has a `yield`"),
+        (sync, {}, "sync is a `def`; a method of an entity is an `async def`: it awaits its state"),
+        (gen, {}, "gen is a `def`; a method of an entity is an `async def`"),
         (no_context, {}, "the first parameter of a handler is its context"),
         (_hidden, {}, "method name '_hidden': it is called as ._hidden(...), so it has to be a Python name"),
         (fine, {"name": "add-one"}, "method name 'add-one': it is called as .add-one(...)"),

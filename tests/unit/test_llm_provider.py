@@ -179,7 +179,7 @@ async def test_an_answer_goes_on_as_a_message_of_the_conversation(server):
     result = {"role": "tool", "tool_call_id": answer.tool_calls[0].id, "content": "1"}
     await provider.ask(request([{"role": "user", "content": "add"}, answer.message(), result], tools=TOOLS))
     sent = server.requests[1]["messages"]
-    assert sent[1]["tool_calls"][0]["function"] == {"name": "add", "arguments": '{"a":1}'}
+    assert sent[1]["tool_calls"][0]["function"] == {"name": "add", "arguments": '{"a": 1}'}  # as the model wrote it
     assert sent[1]["tool_calls"][0]["id"] == sent[2]["tool_call_id"]
 
 

@@ -34,6 +34,7 @@ NEEDS = {
     ("GET", "/approvals"): {"read", "decide"},
     ("DELETE", "/entities/{type}/{key}"): {"admin"},
     ("POST", "/entities/{type}/{key}/{method}"): {"start"},
+    ("POST", "/agui/{handler}"): {"start"},
 }
 """All others need `read`."""
 
@@ -44,7 +45,10 @@ BODIES = {
     "/runs/{run_id}/signals/{name}": {"payload": 1},
     "/runs/{run_id}/approvals/{name}/decision": {"decision": "approved"},
     "/entities/{type}/{key}/{method}": {"input": {}},
+    "/agui/{handler}": {"threadId": "t", "runId": "r", "messages": []},
 }
+BOTH = "/agui/{handler}"
+"""Needs `read` beside `start`: it tells what happens in the run; test_agui.py has more."""
 
 
 def routes() -> list[tuple[str, str]]:
@@ -69,7 +73,7 @@ def victim(api: Api, cluster: Cluster) -> str:
 
 
 def ask(client: httpx.Client, method: str, path: str, run_id: str) -> httpx.Response:
-    url = path.format(run_id=run_id, name="go", type="Counter", key="c-1", method="add")
+    url = path.format(run_id=run_id, name="go", type="Counter", key="c-1", method="add", handler="web_shop.add")
     return client.request(method, url, json=BODIES.get(path))
 
 
@@ -122,10 +126,10 @@ def test_one_scope_is_enough_for_its_routes(api: Api, victim: str, scope, name):
     with api.client(name) as client:
         for method, path in GUARDED:
             if scope in NEEDS.get((method, path), {"read"}):
-                if path.endswith("/events"):
+                if path.endswith(("/events", "/stream", "/agui")):
                     with client.stream("GET", path.format(run_id=victim)) as stream:
                         assert stream.status_code == 200
-                elif not path.endswith("/cancel"):
+                elif not path.endswith("/cancel") and path != BOTH:
                     assert ask(client, method, path, victim).status_code not in {401, 403}, path
 
 

@@ -9,9 +9,7 @@ begin_window(scope, ARGV[2])
 local held = redis.call('HGET', P .. 'tries:' .. scope, nonce)
 if not held then return { 'GONE' } end
 local amounts, op = amounts_of(held)
-hold(scope, '-', amounts)
-for i, sort in ipairs(SORTS) do
-  if ARGV[3 + i] ~= '0' then redis.call('HINCRBY', P .. 'budget:' .. scope, sort, ARGV[3 + i]) end
-end
+add(scope, 'held_', '-', amounts)
+add(scope, '', '', { ARGV[4], ARGV[5], ARGV[6] })
 forget_try(scope, nonce, op)
 return { 'OK' }

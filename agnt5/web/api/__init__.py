@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 from fastapi import APIRouter
 
-from agnt5.web.api import approvals, changes, entities, fleet, runs, stories
+from agnt5.web.api import approvals, changes, entities, fleet, runs, stories, streams
 
 
 def add_routes(api: APIRouter) -> None:
     """Add all routes. What is more specific comes first: ids may hold slashes."""
-    for module in (stories, changes, approvals, runs, entities, fleet):
+    if find_spec("ag_ui") is not None:
+        from agnt5.web.api import agui  # noqa: PLC0415 - an extra
+
+        agui.add_routes(api)
+    for module in (stories, streams, changes, approvals, runs, entities, fleet):
         module.add_routes(api)

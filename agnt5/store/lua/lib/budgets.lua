@@ -48,10 +48,10 @@ local function expiry_of(scope, window, per, retention)
   return ''
 end
 
--- Add to what is held, or (sign '-') take from it.
-local function hold(scope, sign, amounts)
+-- Add to what was spent (which '') or is held (which 'held_'), or with sign '-' take from it.
+local function add(scope, which, sign, amounts)
   for i, sort in ipairs(SORTS) do
-    if amounts[i] ~= '0' then redis.call('HINCRBY', P .. 'budget:' .. scope, 'held_' .. sort, sign .. amounts[i]) end
+    if amounts[i] ~= '0' then redis.call('HINCRBY', P .. 'budget:' .. scope, which .. sort, sign .. amounts[i]) end
   end
 end
 
@@ -73,7 +73,7 @@ end
 -- counts when it is told.
 local function let_go(scope, try)
   local amounts, op = amounts_of(redis.call('HGET', P .. 'tries:' .. scope, try))
-  hold(scope, '-', amounts)
+  add(scope, 'held_', '-', amounts)
   redis.call('HSET', P .. 'tries:' .. scope, try, '0 0 0 ' .. op)
   redis.call('ZADD', P .. 'dues:' .. scope, ms(NOW + FORGET), try)
 end

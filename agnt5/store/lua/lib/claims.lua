@@ -2,7 +2,14 @@
 
 -- What taking a run needs to know of it.
 local CLAIM = { 'status', 'host', 'epoch', 'gen', 'queue', 'priority', 'handler', 'queued', 'attempt', 'started', 'claims',
-  'seen', 'failures', 'crashes', 'newtry' }
+  'seen', 'failures', 'crashes', 'newtry', 'out' }
+
+-- What an earlier claim yielded is void with the next one, whether that yields anything or not: readers are told.
+local function void_stream(id, count)
+  redis.call('UNLINK', P .. 'out:' .. id)
+  redis.call('HSET', P .. 'run:' .. id, 'out', count .. '-0')
+  redis.call('PUBLISH', 'agnt5:out:' .. id, count .. '-0')
+end
 
 -- Make a host the owner; gives the epoch. lock: 'held', or nothing where the run's place does not change.
 local function take(id, r, host, nonce, kind, lock)
@@ -11,6 +18,7 @@ local function take(id, r, host, nonce, kind, lock)
   redis.call('HSET', key, 'status', 'running', 'host', host, 'epoch', epoch, 'op', '0', 'kind', kind,
     'full', '', 'more', '', 'claims', count, 'started', r.started or NOW_S, unpack(lock and { 'lock', lock } or {}))
   redis.call('SADD', P .. 'owned:' .. host, id)
+  if r.out then void_stream(id, count) end
   if r.newtry then
     redis.call('HDEL', key, 'newtry')
     redis.call('RPUSH', P .. 'log:' .. id, entry('{"e":"AttemptStarted","attempt":' .. r.attempt .. ',"host":"' .. host
