@@ -357,6 +357,7 @@ class Context:
         return SpawnHandle(self._port, ref, coerce=call.coerce, waits_for=self._waits_for)
 
     def _call_entity(self, call: Call, entity: str, key: str = "") -> TaskHandle | SpawnHandle:
+        key = key or mapping.place_in(self._place).name
         ref = self._commands("entity").call_entity(call.handler, entity, call.data(), key=key)
         return SpawnHandle(self._port, ref, coerce=call.coerce, waits_for=self._waits_for)
 

@@ -70,7 +70,7 @@ class Caller:
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
         self._durable = ctx.component_type == "workflow"
-        self._seen: Counter[tuple[str, str]] = Counter()
+        self._seen: Counter[tuple[str, str, str]] = Counter()
 
     # ---- for the author's code
 
@@ -93,14 +93,16 @@ class Caller:
 
         Some providers number the calls of each answer anew, so that the id alone does not.
         """
-        self._seen[tool.name, call_id] += 1
-        place = f"{scope_of(self._ctx)}|{tool.name}|{call_id}|{self._seen[tool.name, call_id]}"
+        scope = scope_of(self._ctx)
+        self._seen[scope, tool.name, call_id] += 1
+        place = f"{scope}|{tool.name}|{call_id}|{self._seen[scope, tool.name, call_id]}"
         return f"tool-{hashlib.blake2b(place.encode(), digest_size=8).hexdigest()}"
 
     async def outcome(self, tool: Tool, call_id: str, key: str, arguments: dict[str, Any]) -> Outcome:
         """Call, and record what came of it: the value, or the error that the model is told."""
         what = f"result of tool {tool.name!r}"
-        step_key = call_id if call_id and len(call_id) <= _ID_LIMIT else key
+        plain = call_id and len(call_id) <= _ID_LIMIT and not scope_of(self._ctx)  # ids are unique in one loop, at most
+        step_key = call_id if plain else key
         if not is_plain(tool.handler):
             make = lambda: self._started(tool, arguments, key)  # noqa: E731
         elif not takes_context(tool.handler):

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, cast
 
+from agnt5.sdk import mapping
 from agnt5.sdk.context import Context
 from agnt5.sdk.port import FunctionPort, TaskRef
 
@@ -62,8 +63,8 @@ class ScopedPort:
 
 
 def scope_of(ctx: Context) -> str:
-    """The name of the tool call that a context is for; empty for a run's own."""
-    return ctx._port.scope if isinstance(ctx._port, ScopedPort) else ""  # noqa: SLF001
+    """The name of the tool call that a context is for, or of the item of a map that runs; empty for a run's own."""
+    return mapping.place_in(ctx._place).name  # noqa: SLF001
 
 
 def scoped(ctx: Context, scope: str) -> Context:

@@ -8,10 +8,10 @@ from support.cluster import note
 
 from agnt5 import function, workflow
 
-SLOW = 40
+SLOW = 24
 """Items of maps in the middle of which the worker is killed."""
 
-WORK_S = 0.02
+WORK_S = 0.01
 
 
 @function

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from mapped import SLOW
-from support.cluster import Cluster
+from support.cluster import ROOT, Cluster
 from support.waiting import until_sync
 
 from agnt5.client.moments import collapse
 from agnt5.client.timeline import timeline
 from agnt5.replay import events as ev
 
+MODULE, STARTING = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "batches.md").read_text(), re.DOTALL)
+
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    with Cluster(["mapped"], paths=[Path(__file__).parent]) as cluster:
+    with Cluster(["mapped", "mail"], paths=[Path(__file__).parent]) as cluster:
+        (cluster.folder / "mail.py").write_text(MODULE)
         yield cluster.start(cluster.worker(concurrency=1), cluster.beat())
 
 
@@ -82,12 +86,19 @@ def test_a_later_attempt_does_only_what_failed_and_what_was_not_begun(cluster: C
     assert Counter(map(int, cluster.noted("second-time"))) == {0: 1, 1: 1, 2: 2, 3: 1, 4: 1}
 
 
+def test_the_code_of_the_guide_does_what_it_says(cluster: Cluster, monkeypatch, capsys):
+    monkeypatch.setenv("AGNT5_REDIS_URL", cluster.server.url)
+    exec(compile(STARTING, "docs/batches.md", "exec"), {})
+    assert capsys.readouterr().out.splitlines() == ["['about Ada', 'about Bob']", "['about two', 'about four']", "250"]
+    assert told(cluster, "mail-1") == "map classify: 2 of 2 done"
+
+
 def test_the_worker_is_killed_in_the_middle_and_no_item_is_done_again_once_it_is_recorded(cluster: Cluster):
     client = cluster.client
     runs = {name: client.start(f"mapped.slow_{name}") for name in ("flow", "function")}
-    until_sync(lambda: all(len(recorded(run.history())) >= SLOW // 8 for run in runs.values()), 20)
+    until_sync(lambda: all(len(recorded(run.history())) >= 4 for run in runs.values()), 20)
     runs["calls"] = calls = client.start("mapped.slow_calls")  # has the slot until it ends: children wait meanwhile
-    until_sync(lambda: len(recorded(calls.history())) >= SLOW // 4, 20)
+    until_sync(lambda: len(recorded(calls.history())) >= 6, 20)
     cluster.nodes[0].kill()
     before = {name: recorded(run.history()) for name, run in runs.items()}
     assert all(len(done) < SLOW for done in before.values())
@@ -97,5 +108,5 @@ def test_the_worker_is_killed_in_the_middle_and_no_item_is_done_again_once_it_is
         done = Counter(map(int, cluster.noted(name)))
         assert {n for n in before[name] if done[n] > 1} == set()
         assert sum(done.values()) <= SLOW + 4  # what was open is done again, and it alone
-        assert told(cluster, run.id).endswith("40 of 40 done")
+        assert told(cluster, run.id).endswith(f"{SLOW} of {SLOW} done")
     cluster.sound()

@@ -340,6 +340,33 @@ def test_errors_of_calls_stop_the_map_and_are_told_again_by_a_later_attempt():
     assert port.said[-1] == {"map": "map1", "done": 2, "failed": 1, "ended": True}
 
 
+def test_tools_and_entities_that_items_call_are_found_under_the_item_whichever_is_faster():
+    def fetch() -> int:
+        return 7
+
+    def asked(waits):
+        async def work(ctx, item):
+            for _ in range(waits[item]):
+                await asyncio.sleep(0)
+            caller = ctx.tools.caller
+            for _ in range(2):  # a provider that numbers the calls of each answer anew
+                await caller.outcome(tool, "call_0", caller.key(tool, "call_0"), {})
+            ctx.entity("Counter", "c-1").add(item)
+
+        async def fn(ctx, _):
+            nonlocal tool
+            tool = ctx.tools.register("fetch", fetch)
+            await ctx.map(lambda item: work(ctx, item), range(2))
+
+        tool = None
+        _, port = run(fn)
+        assert len(set(port.keys)) == 4
+        return sorted(port.keys), sorted(one[2:] for one in port.asked if one[0] == "call")
+
+    assert asked([0, 5]) == asked([5, 0])
+    assert asked([0, 5])[1] == [("Counter/c-1", 0, "map1.0"), ("Counter/c-1", 1, "map1.1")]
+
+
 def test_notes_of_an_earlier_attempt_stand_unless_something_had_failed():
     async def some(item):
         if item < 0:
