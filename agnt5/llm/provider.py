@@ -166,9 +166,11 @@ def _arguments(litellm: Any, request: Request, model: str) -> dict[str, Any]:
 
 
 def _cost(litellm: Any, answer: Any, response: LLMResponse) -> float | None:
-    """LiteLLM has worked it out already, where it knows the price."""
+    """What LiteLLM says that an answer cost, with all that a provider counts; else by its tokens."""
     hidden = getattr(answer, "_hidden_params", None)
     cost = hidden.get("response_cost") if isinstance(hidden, dict) else None
+    with contextlib.suppress(Exception):  # it raises for models without a price, in many ways
+        cost = litellm.completion_cost(completion_response=answer, model=response.model) if cost is None else cost
     return float(cost) if cost is not None else spending.price(litellm, response.model, response.usage)
 
 

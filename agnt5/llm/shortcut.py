@@ -7,10 +7,11 @@ was when this was written leads back to the wrapper.
 
 from __future__ import annotations
 
-import uuid
+import os
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from functools import cache
+from itertools import count
 from typing import Any
 
 _CALLBACKS = (
@@ -22,13 +23,17 @@ _CALLBACKS = (
 _OTHERS = ("cache", "max_budget", "num_retries", "model_fallbacks", "credential_list", "max_end_user_budget")
 """What else its wrapper looks after."""
 
+_numbers = count(1)
+
 
 async def call(litellm: Any, arguments: dict[str, Any]) -> Any:
     """What `litellm.acompletion(**arguments)` gives."""
     inner = _inner(litellm)
     if inner is None or any(getattr(litellm, name, None) for name in (*_CALLBACKS, *_OTHERS)):
         return await litellm.acompletion(**arguments)
-    given = {"litellm_call_id": str(uuid.uuid4()), **arguments}
+    # ids that it would make itself, of random bytes, and that nobody sees
+    number = f"{os.getpid()}-{next(_numbers)}"
+    given = {"litellm_call_id": number, "litellm_trace_id": number, **arguments}
     log, given = litellm.utils.function_setup("acompletion", None, datetime.now(), **given)  # noqa: DTZ005 - as LiteLLM
     return await inner(**given, litellm_logging_obj=log)
 
