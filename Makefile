@@ -64,6 +64,7 @@ bench: $(ENV)
 	$(BIN)/python bench/replay.py
 	$(BIN)/python bench/durable.py
 	$(BIN)/python bench/streaming.py
+	$(BIN)/python bench/llm.py
 
 chaos: $(ENV)
 	$(BIN)/python -m pytest -m chaos tests/chaos tests/integration

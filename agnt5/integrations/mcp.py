@@ -86,7 +86,7 @@ class McpServer:
             program, *arguments = command
             return stdio(StdioServerParameters(command=program, args=arguments, env=plain_env, cwd=cwd), stderr, ended)
 
-        self._connections = Connections(transport, idle_s=idle)
+        self._connections = Connections(transport, idle_s=idle, timeout=timeout)
         if url is not None and _url_secrets(url):
             _quieten(self._masked)
 
@@ -172,6 +172,10 @@ class McpServer:
 
     async def _ask(self, connection: Connection, ask: Callable[[Client], Awaitable[T]]) -> T:
         async with connection.borrowed() as client:
+            if not connection.listed and ask is not _list:
+                # else the package lists them behind the first call, and a call that was done fails with that
+                await _list(client)
+            connection.listed = True
             return await ask(client)
 
     def _told(self, error: Exception, what: str, connection: Connection) -> McpError:

@@ -64,10 +64,12 @@ async def http(url: str, headers: dict[str, str], timeout: float) -> AsyncIterat
 class Connection:
     """One session, held open by a task of its own: anyio's scopes have to be left in the task that entered them."""
 
-    def __init__(self, transport: Callable[[Callable[[], None]], Transport], *, idle_s: float) -> None:
+    def __init__(self, transport: Callable[[Callable[[], None]], Transport], *, idle_s: float, timeout: float) -> None:
         self._loop = asyncio.get_running_loop()
         self._transport = transport
         self._idle_s = idle_s
+        self._timeout = timeout
+        self.listed = False
         self._users = 0
         self._timer: asyncio.TimerHandle | None = None
         self._stop = asyncio.Event()
@@ -107,7 +109,8 @@ class Connection:
         try:
             async with asyncio.timeout(CONNECT_S) as limit, AsyncExitStack() as stack:
                 info = Implementation(name="agnt5", version="1")
-                client = Client(self._transport(self.stop), client_info=info, cache=None)
+                transport = self._transport(self.stop)
+                client = Client(transport, client_info=info, cache=None, read_timeout_seconds=self._timeout)
                 await stack.enter_async_context(client)
                 limit.reschedule(None)
                 self._ready.set_result(client)
@@ -134,9 +137,10 @@ def _reason(error: BaseException) -> Exception:
 class Connections:
     """The connections to one server, one for each event loop of this process."""
 
-    def __init__(self, transport: Callable[[Callable[[], None]], Transport], *, idle_s: float) -> None:
+    def __init__(self, transport: Callable[[Callable[[], None]], Transport], *, idle_s: float, timeout: float) -> None:
         self._transport = transport
         self._idle_s = idle_s
+        self._timeout = timeout
         self._pid = os.getpid()
         self._by_loop: dict[asyncio.AbstractEventLoop, Connection] = {}
 
@@ -149,7 +153,7 @@ class Connections:
         known = self._by_loop.get(loop)
         if known is not None and known.usable:
             return known, True
-        made = self._by_loop[loop] = Connection(self._transport, idle_s=self._idle_s)
+        made = self._by_loop[loop] = Connection(self._transport, idle_s=self._idle_s, timeout=self._timeout)
         return made, False
 
     async def close(self) -> None:

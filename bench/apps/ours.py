@@ -56,6 +56,16 @@ async def chunks(ctx, n: int, pause_ms: float = 0):
             await asyncio.sleep(pause_ms / 1000)
 
 
+@function(service="bench")
+async def ask_once(ctx, n: int):
+    return (await ctx.llm.generate(f"hi {n}", model="openai/gpt-4o-mini")).text
+
+
+@function(service="bench")
+async def ask_many(ctx, n: int):
+    await asyncio.gather(*(ctx.llm.generate(f"hi {i}", model="openai/gpt-4o-mini") for i in range(n)))
+
+
 @workflow(service="bench")
 async def sleeper(ctx, seconds: float):
     await ctx.sleep(seconds)

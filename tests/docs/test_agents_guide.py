@@ -44,9 +44,7 @@ def run(cluster, monkeypatch, capsys):
 
 
 def test_the_desk_answers_as_the_guide_says(run):
-    # the guide's reader looks at the inbox; the run has to have asked by then
-    wait = 'import time\nwhile not client.approvals(run_id="ticket-1"):\n    time.sleep(0.01)\nfor asked in'
-    asked, answer, roles = run(TALKING.replace("for asked in", wait))
+    asked, answer, roles = run(TALKING)
     assert asked == "tool:refund {'order_id': '17', 'cents': 2900}"
     assert answer == "29.00 are on their way to you. support 3"
     assert roles == "['user', 'assistant', 'tool', 'assistant', 'tool', 'assistant']"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from pydantic import BaseModel, SecretStr
+from support.cluster import note, noted
 
 from agnt5 import LLMResponse, entity, function, workflow
 
@@ -14,27 +17,33 @@ class City(BaseModel):
     people: int
 
 
+async def pause():
+    note("paused")
+    while not noted("go"):
+        await asyncio.sleep(0.05)
+
+
 @function(service="asking")
 async def twice(ctx) -> list[str]:
-    first = await ctx.llm.generate("first question", "gpt-4o-mini")
-    second = await ctx.llm.generate("second question", "gpt-4o")
-    return [first.text, second.text]
+    questions = [ctx.llm.generate(f"question {number}", "gpt-4o-mini") for number in range(2)]
+    answers = await ctx.parallel(*questions)
+    await ctx.step("pause", pause)
+    return [answer.text for answer in answers]
 
 
 @workflow(service="asking")
 async def flow(ctx) -> list[str]:
     city = await ctx.llm.generate("which city?", "gpt-4.1-mini", schema=City)
     texts = [chunk.text async for chunk in await ctx.llm.stream("tell of it", "gpt-4.1")]
+    await ctx.step("pause", pause)
     return [city.object.name, *texts]
 
 
 @function(service="asking")
 async def story(ctx) -> list[str]:
-    texts = []
-    async for chunk in ctx.llm.stream("tell a story", "o3-mini"):
-        texts.append(chunk.text)
-        if chunk.response is not None:
-            await ctx.llm.generate("more?", "gpt-4o")
+    texts = [chunk.text async for chunk in ctx.llm.stream("tell a story", "o3-mini")]
+    note("told", len(texts))
+    await ctx.step("pause", pause)
     return texts
 
 
@@ -44,6 +53,7 @@ Asker = entity("Asker")
 @Asker.write
 async def ask(ctx, question: str) -> str:
     answer = await ctx.llm.generate(question, "asker-model", custom_llm_provider="openai")
+    await ctx.step("pause", pause)
     ctx.set("last", answer.text)
     return answer.text
 

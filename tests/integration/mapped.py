@@ -1,4 +1,4 @@
-"""Handlers that map, for `test_maps.py`. What they did is noted outside of the store."""
+"""Handlers that map, for `test_mapping_durable.py`. What they did is noted outside of the store."""
 
 from __future__ import annotations
 

@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 import uvicorn
 from pydantic import SecretStr
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 from support import attempts as kit
-from support import mcp_server
+from support import mcp_bad_server, mcp_server
 from support.waiting import until
 
 from agnt5.contracts.errors import InvalidInputError
@@ -76,9 +79,8 @@ async def test_tools_are_listed_once_for_all_attempts_and_called_over_one_connec
 
 
 @contextlib.contextmanager
-def over_http(port=0):
-    """The official server over streamable HTTP, in a thread; gives its port."""
-    app = mcp_server.server.streamable_http_app()
+def over_http(app, port=0):
+    """An app on a port, in a thread; gives its port."""
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="critical", timeout_graceful_shutdown=0))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -91,17 +93,54 @@ def over_http(port=0):
         thread.join(10)
 
 
+def with_sessions(sessions, calls):
+    """An MCP server of the years with sessions; one that it does not know is a 404."""
+
+    async def answer(request):
+        if request.method != "POST":
+            return Response(status_code=405)
+        asked, session = await request.json(), request.headers.get("mcp-session-id")
+        if "id" not in asked:
+            return Response(status_code=202)
+        if asked["method"] == "initialize":
+            sessions.append(f"s-{len(calls)}")
+            version, info = asked["params"]["protocolVersion"], {"name": "old", "version": "1"}
+            result = {"protocolVersion": version, "capabilities": {"tools": {}}, "serverInfo": info}
+            return JSONResponse(
+                {"jsonrpc": "2.0", "id": asked["id"], "result": result}, headers={"mcp-session-id": sessions[-1]}
+            )
+        if session not in sessions:
+            return Response(status_code=404)
+        calls.append(session)
+        result = {"tools": []} if asked["method"] == "tools/list" else mcp_bad_server.text("done")
+        return JSONResponse({"jsonrpc": "2.0", "id": asked["id"], "result": result})
+
+    return Starlette(routes=[Route("/mcp", answer, methods=["GET", "POST", "DELETE"])])
+
+
+async def test_a_server_that_forgot_the_session_is_asked_anew():
+    sessions, calls = [], []
+    with over_http(with_sessions(sessions, calls)) as port:
+        server = McpServer("old", url=f"http://127.0.0.1:{port}/mcp", timeout=5)
+        assert await server.call("x") == "done"
+        first = sessions.copy()
+        sessions.clear()
+        assert await server.call("x") == "done"
+        assert sessions != first
+        await server.close()
+
+
 async def test_a_server_over_http_that_started_again_is_asked_again(notes, monkeypatch, caplog):
     monkeypatch.setenv("MCP_NOTES", str(notes))
     caplog.set_level(logging.INFO)
-    with over_http() as port:
+    with over_http(mcp_server.server.streamable_http_app()) as port:
         url = f"http://127.0.0.1:{port}/mcp?api_key={KEY}"
         server = McpServer("shop", url=url, headers={"Authorization": f"Bearer {KEY}"}, timeout=5)
         assert await server.call("add", {"a": 1, "b": 2}) == {"sum": 3}
     with pytest.raises(McpError, match="MCP server shop, tool 'add'"):
         await server.call("add", {"a": 1, "b": 2})
     mcp_server.server._session_manager = None
-    with over_http(port):
+    with over_http(mcp_server.server.streamable_http_app(), port):
         assert await server.call("add", {"a": 2, "b": 2}) == {"sum": 4}
         await server.close()
     assert "HTTP Request" in caplog.text
@@ -113,7 +152,7 @@ async def test_a_server_over_http_that_started_again_is_asked_again(notes, monke
 
 async def test_dubious_tools_are_left_out_and_texts_are_cut_and_cleaned(bad, caplog):
     tools = {tool.name: tool for tool in await bad().tools(kit.Attempts().ctx())}
-    assert sorted(tools) == ["die", "echo", "fail", "hang", "long_winded"]
+    assert sorted(tools) == ["die", "echo", "fail", "hang", "leave", "long_winded"]
     assert tools["long_winded"].description.startswith("showxx")
     assert len(tools["long_winded"].description) == 4001
     for fault in ("bad name", "nnnn", "another of its tools", "70,"):
@@ -149,12 +188,23 @@ async def test_a_server_that_died_is_started_again_but_a_call_that_it_died_of_is
     assert lines(notes) == ["started", "echo", "die", "started", "echo"]
 
 
+async def test_a_server_that_left_while_nobody_called_is_started_again(bad, notes):
+    server = bad()
+    assert await server.call("leave", {"text": "bye"}) == "bye "
+    connection = server._connections._by_loop[asyncio.get_running_loop()]
+    await until(lambda: not connection.usable)
+    assert await server.call("echo", {"text": "a"}) == "a "
+    assert lines(notes) == ["started", "leave", "started", "echo"]
+
+
 async def test_a_call_without_an_answer_ends_in_time_and_the_connection_goes_on(bad, notes):
     server = bad(timeout=0.1)
     with pytest.raises(McpError, match=r"'hang': no answer within 0.1 s"):
         await server.call("hang")
+    with pytest.raises(McpError, match=r"its tools: no answer within 0.1 s"):
+        await bad("mute", timeout=0.1).tools(kit.Attempts().ctx())
     assert await server.call("echo", {"text": "a"}) == "a "
-    assert lines(notes) == ["started", "hang", "echo"]
+    assert lines(notes) == ["started", "hang", "started", "echo"]
 
 
 async def test_a_connection_that_nobody_uses_is_closed(bad, notes):

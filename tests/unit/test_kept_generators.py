@@ -1,5 +1,7 @@
 """Async generators in workflow code: refused, except where a library's are kept until the workflow ends."""
 
+import asyncio
+
 from contexts import T0, Flow
 
 from agnt5.replay import events as ev
@@ -30,6 +32,26 @@ async def test_what_is_left_of_a_kept_generator_is_closed_when_the_workflow_is_d
     assert flow.outcome.result == 1
     flow.machine.close()
     assert ended == ["closed"]
+
+
+async def test_a_generator_that_waits_while_it_is_closed_is_dropped_there():
+    async def waits():
+        try:
+            yield 1
+        finally:
+            ended.append("closing")
+            await asyncio.sleep(1)
+            ended.append("never")
+
+    async def fn(ctx):
+        with generators_kept():
+            await anext(aiter(waits()))
+        await ctx.signal("go")
+
+    ended.clear()
+    flow = Flow(fn)
+    flow.machine.close()  # nothing is told of it, as the collector would
+    assert ended == ["closing"]
 
 
 def test_generators_of_the_workflow_itself_are_refused():

@@ -2,12 +2,13 @@
 
 import asyncio
 import inspect
+from datetime import UTC, datetime
 
 import pytest
 from contexts import T0, Flow
 from pydantic import BaseModel
 from pydantic_ai import Agent, DeferredToolRequests, DeferredToolResults
-from pydantic_ai.messages import ModelResponse, TextPart, ToolCallPart
+from pydantic_ai.messages import ModelRequest, ModelResponse, TextPart, ToolCallPart, UserPromptPart
 from pydantic_ai.models.function import DeltaToolCall, FunctionModel
 from pydantic_ai.models.test import TestModel
 from support.attempts import Attempts
@@ -114,6 +115,17 @@ async def test_a_later_attempt_asks_nothing_again_though_the_clock_went_on():
         assert (await durable.run(attempts.ctx(), "how many?")).output == "seven"
         assert attempts.ran == ran
     assert calls == ["look"]
+
+
+async def test_a_history_that_was_made_anew_with_other_times_is_the_same_question():
+    _, durable = agent_of("", "seven")
+    attempts = Attempts()
+    for day in (1, 2):
+        said = UserPromptPart("hi", timestamp=datetime(2026, 1, day, tzinfo=UTC))
+        answer = ModelResponse(parts=[TextPart("hello")], timestamp=said.timestamp)
+        history = [ModelRequest(parts=[said], timestamp=said.timestamp), answer]
+        assert (await durable.run(attempts.ctx(), "how many?", message_history=history)).output == "seven"
+    assert attempts.ran == []
 
 
 async def test_runs_side_by_side_find_their_own_answers_in_whatever_order_they_come():
