@@ -36,8 +36,9 @@ $(ENV): pyproject.toml
 demo: $(ENV)
 	@$(BIN)/agnt5 demo
 
+# a file's tests stay together: most files have servers and workers of their own
 test: $(ENV) browser
-	$(BIN)/python -m pytest -n $(JOBS) -m "not chaos"
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not chaos"
 
 browser:
 	@if [ -x "$(CHROMIUM)" ]; then :; \

@@ -1,4 +1,4 @@
-"""Thousands of workflows wait: they hold no slot, no Celery ETA and next to no memory."""
+"""A thousand workflows wait: they hold no slot, no Celery ETA and next to no memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from support.waiting import until_sync
 from agnt5 import AsyncClient
 from agnt5.store import keys
 
-COUNT = 2000
+COUNT = 1000
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def cancel_all(cluster: Cluster, runs: list) -> None:
 
 
 @pytest.mark.parametrize(("handler", "value"), [("waiter", {}), ("sleeper", {"ms": 3_600_000})])
-def test_two_thousand_waiting_workflows_hold_no_slot_and_little_memory(cluster: Cluster, handler: str, value: dict):
+def test_a_thousand_waiting_workflows_hold_no_slot_and_little_memory(cluster: Cluster, handler: str, value: dict):
     admin = cluster.admin
     assert cluster.client.start("attacked.single", {"number": 1}).result(timeout=20) == 1
     before = int(admin.info("memory")["used_memory_dataset"])

@@ -59,8 +59,8 @@ def local_site(page_cluster: Cluster) -> Iterator[Site]:
         yield site
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """A real Chromium."""
+    """A real Chromium. While it is there its loop runs in this thread, where tests on asyncio need theirs."""
     with open_browser() as browser:
         yield browser
