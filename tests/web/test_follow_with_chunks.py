@@ -129,14 +129,17 @@ async def test_a_new_attempt_resets_behind_the_failure_of_the_last_one(store: St
     later = await claim(store, "r", "h2", "m", "function")
     if yields:
         await store.emit(later, first=1, chunks=[b"1"])
+    await until(lambda: "reset 2" in found)
+    await store.append(later, Batch(bodies=[body("PatchMarked", seq=1, change="c")]))
+    await until(lambda: found[-1] == "0.3 PatchMarked")
     await store.finish(later, "completed", b"[1]")
     await asyncio.wait_for(reading, 5)
-    journal = ["0.0 RunStarted", "0.1 AttemptFailed", "0.2 AttemptStarted", "0.3 RunCompleted"]
+    journal = ["0.0 RunStarted", "0.1 AttemptFailed", "0.2 AttemptStarted", "0.3 PatchMarked", "0.4 RunCompleted"]
     late: list[str] = []
     await collect(client, "r", late)
     if yields:
-        assert found == [journal[0], "1-1", "1-2", *journal[1:3], "reset 2", "2-1", journal[3]]
-        assert late == [*journal[:3], "2-1", journal[3]]
+        assert found == [journal[0], "1-1", "1-2", *journal[1:3], "reset 2", "2-1", *journal[3:]]
+        assert late == [*journal[:3], "2-1", *journal[3:]]
     else:
         assert [one for one in found if one != "reset 2"] == [journal[0], "1-1", "1-2", *journal[1:]]
         assert found.index("reset 2") > found.index(journal[1])
