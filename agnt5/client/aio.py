@@ -17,6 +17,7 @@ from agnt5.client import approvals as asked
 from agnt5.client import budgets as spending
 from agnt5.client import entities as stored
 from agnt5.client.approvals import ApprovalState
+from agnt5.client.both import read_both
 from agnt5.client.budgets import BudgetState
 from agnt5.client.catalog import Budgets, Catalog, HandlerLike, address_of
 from agnt5.client.entities import EntityCaller, EntityState
@@ -233,6 +234,20 @@ class AsyncClient:
         async with aclosing(self._streams.chunks(run_id, known(after))) as chunks:
             async for chunk in chunks:
                 yield chunk
+
+    async def follow_with_chunks(self, run_id: str) -> AsyncGenerator[Followed | Chunk | StreamReset]:
+        """`follow` and `chunks` as one: journal events and chunks in the order in which they came to the store.
+
+        From the beginning of the current generation, and in the same order to each reader, whenever it comes; only
+        what a later attempt made void is not told again. Chunks come at once, and with them the events before them.
+        The run's end is its last journal event: no outcome is raised. Else raises what both of them raise.
+        """
+        store, _, waits = await self._open()
+        self._streams = self._streams or Streams(store)
+        self._follows = self._follows or Follows(store, waits)
+        async with aclosing(read_both(store, self._streams, self._follows, run_id)) as found:
+            async for one in found:
+                yield one
 
     def stream(self, run_id: str, *, after: ChunkPlace | str | None = None) -> AsyncGenerator[Any]:
         """`chunks` as the values that were yielded, in JSON form, and `StreamReset`."""

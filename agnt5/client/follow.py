@@ -137,7 +137,7 @@ def _placed(place: Place, entries: list[bytes]) -> list[Followed]:
 
 
 @dataclass(slots=True)
-class _Watch:
+class Watch:
     """A run that is followed: how many do, and what the latest look at it saw."""
 
     followers: int = 0
@@ -155,7 +155,7 @@ class _Watch:
             self.told.set_result(None)
             self.told = asyncio.get_running_loop().create_future()
 
-    async def news(self, place: Place, since: int) -> None:
+    async def news(self, place: Place | None, since: int) -> None:
         """Wait for a look after look `since` that saw something else than a journal which goes on at `place`."""
         while self.looks == since or (self.next == place and not self.ended):
             await asyncio.shield(self.told)
@@ -167,12 +167,12 @@ class Follows:
     def __init__(self, store: Store, waits: Waits) -> None:
         self._store = store
         self._waits = waits
-        self._watched: dict[str, _Watch] = {}
+        self._watched: dict[str, Watch] = {}
         self._looking: asyncio.Task[None] | None = None
 
     async def follow(self, run_id: str, start: Place | None) -> AsyncGenerator[Followed]:
         """Entries from `start` on. Holds no more than a page; reads no further until it is asked to."""
-        watch = self._watch(run_id)
+        watch = self.watch(run_id)
         try:
             place = start
             while True:
@@ -186,10 +186,11 @@ class Follows:
                     await watch.news(page.next, since)
                 place = page.next
         finally:
-            self._leave(run_id, watch)
+            self.leave(run_id, watch)
 
-    def _watch(self, run_id: str) -> _Watch:
-        watch = self._watched.setdefault(run_id, _Watch())
+    def watch(self, run_id: str) -> Watch:
+        """Begin to look for one follower more of a run; `leave` ends it."""
+        watch = self._watched.setdefault(run_id, Watch())
         watch.followers += 1
         if watch.listening is None:
             watch.listening = asyncio.ensure_future(self._listen(run_id, watch))
@@ -197,14 +198,15 @@ class Follows:
             self._looking = asyncio.ensure_future(self._look_on())
         return watch
 
-    def _leave(self, run_id: str, watch: _Watch) -> None:
+    def leave(self, run_id: str, watch: Watch) -> None:
+        """A follower needs no looks any more."""
         watch.followers -= 1
         if watch.followers == 0:
             self._watched.pop(run_id, None)
             if watch.listening:
                 watch.listening.cancel()
 
-    async def _listen(self, run_id: str, watch: _Watch) -> None:
+    async def _listen(self, run_id: str, watch: Watch) -> None:
         with contextlib.suppress(Agnt5Error):  # a follower's own read tells of it
             await self._waits.ended(run_id, None)
             watch.see(watch.next, ended=True)

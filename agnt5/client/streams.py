@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from agnt5 import codec
+from agnt5.client.follow import Place
 from agnt5.client.runs import outcome_of
 from agnt5.client.waiting import is_end
 from agnt5.contracts.errors import Agnt5Error, InvalidInputError, RunNotFoundError, StoreUnavailableError
@@ -59,12 +60,22 @@ def known(after: ChunkPlace | str | None) -> ChunkPlace:
     return ChunkPlace.read(after) if isinstance(after, str) else after or NOWHERE
 
 
+START = Place(0, 0)
+"""Where each journal begins."""
+
+
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """What a handler yielded, as JSON, and its place."""
+    """What a handler yielded, as JSON, and its place.
+
+    `at_ms` is the store's time of it, in milliseconds since 1970. It came before the journal event that stands or will
+    stand at `before`, and after all that stand before that. A release that did not tell leaves both at 0.
+    """
 
     place: ChunkPlace
     data: bytes
+    at_ms: int = 0
+    before: Place = START
 
     @property
     def value(self) -> Any:
@@ -119,7 +130,7 @@ async def read_chunks(store: Store, run_id: str, after: ChunkPlace, limit: int =
             after, known = ChunkPlace(claim, 0), after
             if known.claim > claim:  # a store that came back older: its chunks stand before that place
                 continue
-        found = [Chunk(_place(at), chunk) for at, (_, chunk) in entries]
+        found = [_chunk(at, fields) for at, fields in entries]
         ended = RunStatus(status.decode()).ended and len(found) < limit
         return ChunkPage(found, found[-1].place if found else after, reset, ended)
 
@@ -129,6 +140,12 @@ async def values_of(chunks: AsyncGenerator[Chunk | StreamReset]) -> AsyncGenerat
     async with contextlib.aclosing(chunks):
         async for one in chunks:
             yield one.value if isinstance(one, Chunk) else one
+
+
+def _chunk(at: bytes, fields: list[bytes]) -> Chunk:
+    told = dict(zip(fields[::2], fields[1::2], strict=True))
+    before = Place.read(told[b"j"].decode()) if b"j" in told else START
+    return Chunk(_place(at), told[b"c"], int(told.get(b"t", 0)), before)
 
 
 def _place(text: bytes | None) -> ChunkPlace:
@@ -144,7 +161,7 @@ def _new_future() -> asyncio.Future[None]:
 
 
 @dataclass(slots=True)
-class _Watch:
+class Watch:
     """A run whose stream is read: by how many, and what wakes them."""
 
     readers: int = 0
@@ -164,7 +181,7 @@ class Streams:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._watched: dict[str, _Watch] = {}
+        self._watched: dict[str, Watch] = {}
         self._ears = Subscriber(store.link.address, self._on_news, self._wake_all)
         self._connecting: asyncio.Task[None] | None = None
         self._closed = False
@@ -174,7 +191,7 @@ class Streams:
 
         Ends with the run, and raises what it failed with.
         """
-        watch = self._watch(run_id)
+        watch = self.watch(run_id)
         try:
             place = start
             while True:
@@ -193,7 +210,7 @@ class Streams:
                 if self._closed:
                     raise StoreUnavailableError("the client was closed")
         finally:
-            self._leave(run_id, watch)
+            self.leave(run_id, watch)
 
     async def _last_entry(self, run_id: str) -> bytes:
         entry = await self._store.link.call("LINDEX", keys.log(run_id, self._store.shards), -1)
@@ -202,14 +219,16 @@ class Streams:
         assert isinstance(entry, bytes)
         return entry
 
-    def _watch(self, run_id: str) -> _Watch:
-        watch = self._watched.setdefault(run_id, _Watch())
+    def watch(self, run_id: str) -> Watch:
+        """Begin to listen for one reader more of a run; `leave` ends it."""
+        watch = self._watched.setdefault(run_id, Watch())
         watch.readers += 1
         if watch.listening is None:
             watch.listening = asyncio.ensure_future(self._listen(run_id, watch))
         return watch
 
-    def _leave(self, run_id: str, watch: _Watch) -> None:
+    def leave(self, run_id: str, watch: Watch) -> None:
+        """A reader does not listen any more."""
         watch.readers -= 1
         if watch.readers == 0:
             self._watched.pop(run_id, None)
@@ -217,7 +236,7 @@ class Streams:
                 watch.listening.cancel()
             self._ears.unsubscribe(*_channels(run_id))
 
-    async def _listen(self, run_id: str, watch: _Watch) -> None:
+    async def _listen(self, run_id: str, watch: Watch) -> None:
         """Subscribe; what came before that was confirmed is found by a look."""
         with contextlib.suppress(Agnt5Error):  # a reader's own look tells of it
             if self._connecting is None:

@@ -53,6 +53,30 @@ async def test_chunks_pass_as_the_bytes_they_are(store, admin, payload):
     assert stream(admin) == [("1-1", payload)]
 
 
+async def test_a_chunk_tells_when_it_came_and_before_which_event(store):
+    own = await owned(store)
+    await store.emit(own, first=1, chunks=chunks(1, 1))
+    await store.append(own, runs.asking())
+    await store.emit(own, first=2, chunks=chunks(2, 3))
+    await store.renew(own, seen=2, body=runs.body("RunStarted", handler="orders.fulfil", generation=1), carried=[])
+    await store.emit(own, first=4, chunks=chunks(4, 4))
+    found = (await read_chunks(store, "r", known(None))).found
+    assert [str(one.before) for one in found] == ["0.1", "0.2", "0.2", "1.1"]
+    now = [int(part) for part in await store.link.call("TIME")]
+    now_ms = now[0] * 1000 + now[1] // 1000
+    times = [one.at_ms for one in found]
+    assert times == sorted(times)
+    assert now_ms - 10_000 < times[0] <= times[-1] <= now_ms
+
+
+async def test_a_chunk_of_a_release_that_did_not_tell_is_read(store):
+    own = await owned(store)
+    await store.emit(own, first=1, chunks=chunks(1, 1))
+    await store.link.call("XADD", keys.out("r", 16), "1-2", "c", b"2")
+    found = (await read_chunks(store, "r", known(None))).found[1]
+    assert (found.value, found.at_ms, str(found.before)) == (2, 0, "0.0")
+
+
 async def test_a_repeated_call_appends_what_is_missing_and_no_more(store, admin):
     own = await owned(store)
     await store.emit(own, first=1, chunks=chunks(1, 3))

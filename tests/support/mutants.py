@@ -177,6 +177,7 @@ MUTANTS: dict[str, Mutant] = {
         "first = last + 1\nlocal wanted = first + tonumber(ARGV[5]) - 1\n",
     ),
     "emit leaves a gap": Mutant(STREAMS, "if first > last + 1 then return { 'GAP', ms(last) } end\n"),
+    "a chunk does not tell what was before it": Mutant(STREAMS, "ms(redis.call('LLEN', P .. 'log:' .. id))\n", "'0'\n"),
     "a stream has no limit": Mutant(STREAMS, "math.min(wanted, limit)", "wanted"),
     "old chunks stay after a new attempt": Mutant(STREAMS, "if r.out then void_stream(id, count) end\n"),
     "readers are not told that chunks became void": Mutant(
