@@ -51,12 +51,16 @@ async def _news(stream: Watch, told: int, log: Coroutine[Any, Any, None]) -> Non
 
 @dataclass(slots=True)
 class _Reader:
-    """Where a reader is in both. `idle`: its last look found nothing; `ended`: nothing will follow."""
+    """Where a reader is in both. `idle`: its last look found nothing; `ended`: nothing will follow.
+
+    `void`: the claim of the last reset that was seen without a chunk.
+    """
 
     store: Store
     run_id: str
     at: Place | None = None
     after: ChunkPlace = NOWHERE
+    void: int = 0
     idle: bool = False
     ended: bool = False
 
@@ -86,7 +90,10 @@ class _Reader:
                 self.after = chunk.place
         for event in events:
             yield event
-        if reset:  # behind the events, where it is told too when chunks are there already
+        if reset and reset.claim != self.void:  # what failed before it may have come after the journal was read
+            self.void, self.idle = reset.claim, False
+            return
+        if reset:
             yield reset
             self.after = ChunkPlace(reset.claim, 0)
         self.ended = page.ended
