@@ -479,6 +479,7 @@ def test_a_decision_is_taken_while_no_worker_lives(cluster):
     cluster.sound()
 
 
+@pytest.mark.chaos  # long
 def test_workers_that_die_again_and_again_lose_no_request_and_no_decision(cluster):
     worker = cluster.nodes[0]
     runs = [cluster.client.start("approving.ask_twice") for _ in range(20)]

@@ -100,6 +100,7 @@ def test_on_a_terminal_the_viewer_decides_on_the_page(terminal):
     assert "NO  " not in terminal.text
 
 
+@pytest.mark.chaos  # long
 def test_on_a_terminal_ctrl_c_skips_the_second_act(terminal):
     until_sync(terminal.address, 60)
     terminal.process.send_signal(signal.SIGINT)

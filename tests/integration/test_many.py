@@ -99,6 +99,7 @@ def _messages(text: str) -> list[str]:
     return [("{" + part).encode().decode("unicode_escape") for part in parts]
 
 
+@pytest.mark.chaos  # long
 def test_hundreds_of_hosted_workflows_are_parked_after_they_have_lingered(cluster: Cluster):
     worker = cluster.worker("brief", AGNT5_LINGER="300ms")
     cluster.nodes[0].terminate()

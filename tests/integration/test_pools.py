@@ -131,6 +131,7 @@ def test_a_killed_child_of_a_prefork_worker_is_made_up_for(cluster: Cluster):
     cluster.sound()
 
 
+@pytest.mark.chaos  # long
 def test_children_that_end_after_each_task_hand_on_what_waits():
     with Cluster(["attacked"], paths=[Path(__file__).parent]) as cluster:
         options = "--max-tasks-per-child", "1"

@@ -69,7 +69,8 @@ def test_only_an_admin_deletes(site, client):
 # ---- workers
 
 
-def test_workers_queues_and_beats_are_shown(root):
+def test_workers_queues_and_beats_are_shown(root, client):
+    client.start("page_shop.echo", {"text": "hi"}).result(20)  # a queue is shown once it was used
     page = harmless(root.get("/workers"))
     for part in ("w1@", "alive", "1 beat", "agnt5.page_shop", "page_shop.echo"):
         assert part in page.text, part
