@@ -72,6 +72,7 @@ class Link:
         self._replies = 0
         self._stall = (0, 0.0)
         self._timer: asyncio.TimerHandle | None = None
+        self._known: set[str] = set()
         self._loading: set[str] = set()
         self._flushing = False
         self._closed = False
@@ -98,7 +99,10 @@ class Link:
         return self._enqueue(pack(args), None)
 
     def script(self, script: Script, prefix: str, args: tuple[str | bytes | int, ...]) -> asyncio.Future[Any]:
-        """Run a script on a shard; one the server does not know is loaded on the way."""
+        """Run a script on a shard. It is loaded before its first run, and once more where the server has forgotten it.
+
+        In that case it is sent again, behind later calls: but for a flush, order is kept.
+        """
         return self._enqueue(pack(("EVALSHA", script.sha, 1, prefix, *args)), script, args[0])
 
     async def close(self) -> None:
@@ -122,6 +126,9 @@ class Link:
         future: asyncio.Future[Any] = loop.create_future()
         deadline = loop.time() + self.patience_s if self.patience_s is not None else float("inf")
         self.calls += 1
+        if script is not None and script.sha not in self._known:
+            self._known.add(script.sha)
+            self._load(script)
         self._send(Call(data, future, script, deadline, run=run, place=self.calls))
         return future
 
@@ -218,6 +225,7 @@ class Link:
         self._unsent = sorted((*self._held, *self._sent, *self._unsent), key=lambda call: call.place)
         self._held.clear()
         self._sent.clear()
+        self._known.clear()  # the next server may have been started anew
         self._loading.clear()
         assert self._loop is not None
         if self._mending is None or self._mending.done():

@@ -9,7 +9,6 @@ from agnt5.contracts.errors import ConfigurationError
 from agnt5.contracts.settings import Settings
 from agnt5.store import keys
 from agnt5.store.link import Link
-from agnt5.store.scripts import script
 from agnt5.store.store import Store
 from agnt5.store.wire import Address
 
@@ -34,7 +33,7 @@ async def open_store(settings: Settings, *, name: str, patience_s: float | None 
     except BaseException:
         await link.close()
         raise
-    store = Store(
+    return Store(
         link,
         shards=settings.shards,
         retention_ms=settings.retention_ms,
@@ -43,9 +42,6 @@ async def open_store(settings: Settings, *, name: str, patience_s: float | None 
         stream_limit=settings.stream_limit,
         posts=_is_broker(link, settings),
     )
-    # a script that the server does not know is sent again behind later calls: a run's first chunk behind its next event
-    await link.call("SCRIPT", "LOAD", script("emit", posts=store.posts).source)
-    return store
 
 
 def _is_broker(link: Link, settings: Settings) -> bool:

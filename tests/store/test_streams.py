@@ -69,6 +69,15 @@ async def test_a_chunk_tells_when_it_came_and_before_which_event(store):
     assert now_ms - 10_000 < times[0] <= times[-1] <= now_ms
 
 
+async def test_a_first_chunk_keeps_its_place_on_a_server_that_does_not_know_its_script(store, admin):
+    own = await owned(store)
+    admin.script_flush()
+    await store.append(own, runs.asking(1))  # this script is known from here on
+    await asyncio.gather(store.emit(own, first=1, chunks=chunks(1, 1)), store.append(own, runs.asking(2)))
+    (found,) = (await read_chunks(store, "r", known(None))).found
+    assert str(found.before) == "0.2"
+
+
 async def test_a_chunk_of_a_release_that_did_not_tell_is_read(store):
     own = await owned(store)
     await store.emit(own, first=1, chunks=chunks(1, 1))

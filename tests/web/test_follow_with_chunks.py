@@ -68,8 +68,6 @@ async def test_live_and_late_readers_get_the_order_in_which_it_was_written(
 ):
     chance = random.Random(seed)  # noqa: S311
     writer = Writer(store, await owned(store, kind="function"))
-    await writer.append()  # loads the scripts: a write whose script is not there yet is sent again, behind later ones
-    await writer.emit()
     founds: list[list[str]] = [[] for _ in range(4)]
     async with AsyncClient(redis_url) as other:
         readers = [asyncio.create_task(collect((client, other)[at % 2], "r", found)) for at, found in enumerate(founds)]
