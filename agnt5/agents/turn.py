@@ -13,9 +13,9 @@ from agnt5.agents.agent import Agent
 from agnt5.agents.memory import Memory, check_conversation
 from agnt5.agents.results import AgentResult
 from agnt5.contracts.errors import InvalidInputError, ToolLoopError
-from agnt5.llm.messages import Message
+from agnt5.llm.messages import Message, hidden
 from agnt5.llm.responses import LLMResponse, ToolCall, Usage
-from agnt5.sdk.tool_loop import ToolLoop, masked, offered_tools, result_of, terms_of
+from agnt5.sdk.tool_loop import ToolLoop, offered_tools, result_of, terms_of
 
 if TYPE_CHECKING:
     from agnt5.sdk.context import Context
@@ -166,7 +166,7 @@ class Turn:
 
     async def end(self) -> AgentResult:
         """The result, after the memory has this turn."""
-        messages = masked(self._said)
+        messages = hidden(self._said)
         if self._conversation is not None:
             await _memory(self._first).keep(self._ctx, self._conversation, messages, self._agent.name)
         return AgentResult(

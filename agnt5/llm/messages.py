@@ -48,6 +48,11 @@ def sealed(value: Any) -> Any:
     return _mapped(value, lambda secret: {"secret": hashlib.sha256(_clear(secret).encode()).hexdigest()})
 
 
+def hidden(value: Any) -> Any:
+    """A copy with `**********` in the place of secrets, for people and records."""
+    return _mapped(value, str)
+
+
 def secrets_in(value: Any) -> Iterator[str]:
     """The contents of all secrets in a value."""
     if isinstance(value, SecretStr | SecretBytes):

@@ -36,21 +36,13 @@ async def ask(request: Request, chance: Chance = Chance()) -> LLMResponse:
     Raises `LLMError` when none of them answers, `LLMRequestError` when all refuse the request as it is,
     `ConfigurationError` where LiteLLM is not installed.
     """
-    failures: list[LLMError] = []
-    for model in request.models:
-        tries = 0
-        while True:
-            tries += 1
-            try:
-                return await _answer(request, model)
-            except Exception as error:  # noqa: BLE001 - turned into ours, without what it holds of the request
-                failure = _failure(error, request, model)
-            wait = wait_s(failure, tries, request.retries, chance.number())
-            if wait is None:
-                break
-            await chance.sleep(wait)
-        failures.append(failure)
-    raise summed(failures, request.models)
+    turns = _Turns(request, chance)
+    while (model := await turns.next()) is not None:
+        try:
+            return await _answer(request, model)
+        except Exception as error:  # noqa: BLE001 - turned into ours, without what it holds of the request
+            turns.failed(_failure(error, request, model))
+    raise turns.error()
 
 
 async def stream(request: Request, chance: Chance = Chance()) -> AsyncGenerator[LLMChunk, None]:
@@ -59,30 +51,57 @@ async def stream(request: Request, chance: Chance = Chance()) -> AsyncGenerator[
     What fails before the first chunk is tried again, with this model or the next. What fails later is not: somebody
     may have read the beginning.
     """
-    failures: list[LLMError] = []
-    for model in request.models:
-        tries = 0
-        while True:
-            tries, begun = tries + 1, False
-            parts = _parts(request, model)
-            try:
-                async for chunk in parts:
-                    begun = True
-                    yield chunk
-            except Exception as error:  # noqa: BLE001 - as above
-                failure = _failure(error, request, model)
-            else:
-                return
-            finally:
-                await parts.aclose()
-            if begun:
-                raise failure
-            wait = wait_s(failure, tries, request.retries, chance.number())
-            if wait is None:
-                break
-            await chance.sleep(wait)
-        failures.append(failure)
-    raise summed(failures, request.models)
+    turns = _Turns(request, chance)
+    while (model := await turns.next()) is not None:
+        begun, parts = False, _parts(request, model)
+        try:
+            async for chunk in parts:
+                begun = True
+                yield chunk
+        except Exception as error:  # noqa: BLE001 - as above
+            failure = _failure(error, request, model)
+        else:
+            return
+        finally:
+            await parts.aclose()
+        if begun:
+            raise failure
+        turns.failed(failure)
+    raise turns.error()
+
+
+class _Turns:
+    """Which model is asked next: the first, again after what may pass, then the one behind it."""
+
+    def __init__(self, request: Request, chance: Chance) -> None:
+        self._request = request
+        self._chance = chance
+        self._models = iter(request.models)
+        self._model: str | None = None
+        self._tries = 0
+        self._failure: LLMError | None = None
+        self._failures: list[LLMError] = []
+
+    async def next(self) -> str | None:
+        """The model to ask, or None: no other is left. Waits before one is asked again."""
+        if self._failure is not None:
+            wait = wait_s(self._failure, self._tries, self._request.retries, self._chance.number())
+            if wait is not None:
+                await self._chance.sleep(wait)
+                self._tries += 1
+                return self._model
+            self._failures.append(self._failure)
+            self._failure = None
+        self._model, self._tries = next(self._models, None), 1
+        return self._model
+
+    def failed(self, failure: LLMError) -> None:
+        """Note what came of asking the model."""
+        self._failure = failure
+
+    def error(self) -> LLMError:
+        """The error of all models together."""
+        return summed(self._failures, self._request.models)
 
 
 # ---- one try

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, SecretBytes, SecretStr
+from pydantic import Field
 
 from agnt5.contracts.approvals import check_texts
 from agnt5.contracts.errors import InvalidInputError, ToolLoopError, WrongContextError
-from agnt5.llm.messages import Message, messages_of
+from agnt5.llm.messages import Message, hidden, messages_of
 from agnt5.llm.responses import LLMResponse, ToolCall, Usage
 from agnt5.llm.tools import Tool
 from agnt5.sdk.context import Context
@@ -24,9 +24,6 @@ from agnt5.sdk.tools import tool_of
 
 if TYPE_CHECKING:
     from agnt5.sdk.llm_stream import LLMStream
-
-MAX_ROUNDS = 10
-"""Answers that a loop asks for, unless it is said."""
 
 CALLS_LIMIT = 64
 """Calls of one answer that are made; the model is told of the others that they were not."""
@@ -233,16 +230,7 @@ def _summed(answers: list[LLMResponse], messages: list[Message]) -> ToolsRespons
     values = {name: getattr(last, name) for name in LLMResponse.model_fields} | {
         "usage": functools.reduce(Usage.__add__, (answer.usage for answer in answers)),
         "cost": None if None in costs else sum(cost for cost in costs if cost is not None),
-        "messages": masked(messages),
+        "messages": hidden(messages),
         "rounds": len(answers),
     }
     return ToolsResponse(**values)
-
-
-def masked(value: Any) -> Any:
-    """A conversation with what is secret hidden."""
-    if isinstance(value, SecretStr | SecretBytes):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {name: masked(part) for name, part in value.items()}
-    return [masked(part) for part in value] if isinstance(value, list | tuple) else value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Annotated, Any
+from typing import Annotated
 
 from ag_ui.core import BaseEvent, RunAgentInput
 from fastapi import APIRouter, Path, Request, Response
@@ -15,7 +15,7 @@ from agnt5.contracts.errors import Agnt5Error
 from agnt5.integrations import agui
 from agnt5.web.access import Reader, Starter
 from agnt5.web.api.common import RunId, TheWeb, kept_headers, key_of, problems, run_url
-from agnt5.web.api.stories import PING_S, SEND_TIMEOUT_S
+from agnt5.web.api.sse import event_stream, told_as
 
 Address = Annotated[
     str, Path(description="A handler's address.", examples=["support.answer"], min_length=3, max_length=500)
@@ -24,9 +24,7 @@ Address = Annotated[
 
 def add_routes(api: APIRouter) -> None:
     """Two ways to read a run as AG-UI events."""
-    events: dict[int | str, dict[str, Any]] = {
-        200: {"description": "AG-UI events.", "content": {"text/event-stream": {"schema": {}}}}
-    }
+    events = told_as("AG-UI events.")
     api.add_api_route(
         "/agui/{handler}", run_agent, methods=["POST"], tags=["runs"], summary="Run an agent for AG-UI",
         response_class=EventSourceResponse, responses={**events, **problems(400, 404, 409, 413)},
@@ -68,13 +66,7 @@ async def read_agent(run_id: RunId, _: Reader, web: TheWeb) -> Response:
 
 async def _told(events: AsyncGenerator[BaseEvent], headers: dict[str, str]) -> Response:
     first = await anext(events)  # what is wrong is a problem, not a stream that breaks off
-    return EventSourceResponse(
-        _encoded(first, events),
-        headers=headers,
-        ping=PING_S,
-        ping_message_factory=lambda: ServerSentEvent(comment="still here"),
-        send_timeout=SEND_TIMEOUT_S,
-    )
+    return event_stream(_encoded(first, events), headers)
 
 
 async def _encoded(first: BaseEvent, events: AsyncGenerator[BaseEvent]) -> AsyncGenerator[ServerSentEvent]:

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Query, Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from agnt5 import codec
@@ -22,13 +22,7 @@ from agnt5.replay import events as ev
 from agnt5.web.access import Reader
 from agnt5.web.api import models
 from agnt5.web.api.common import Limit, RunId, TheWeb, problems
-
-PING_S = 15
-SEND_TIMEOUT_S = 30.0
-"""A client that takes nothing for so long is given up."""
-
-RETRY_MS = 1000
-"""How long a browser waits before it connects again."""
+from agnt5.web.api.sse import FOLLOWING, LastEventId, event_stream, greeting
 
 CHILDREN_LIMIT = 200
 """Open children whose status is looked up for a timeline."""
@@ -51,11 +45,7 @@ def add_routes(api: APIRouter) -> None:
     )  # fmt: skip
     add(
         "/runs/{run_id:path}/events", stream_events, methods=["GET"], tags=["runs"], summary="Follow a run",
-        response_class=EventSourceResponse, responses={
-            200: {"description": "Server-Sent Events.", "content": {"text/event-stream": {"schema": {}}}},
-            204: {"description": "The run has ended, and all of it is known: do not connect again."},
-            **problems(404),
-        },
+        response_class=EventSourceResponse, responses={**FOLLOWING, **problems(404)},
     )  # fmt: skip
 
 
@@ -83,7 +73,7 @@ async def read_timeline(
 
 async def stream_events(
     run_id: RunId, _: Reader, web: TheWeb, after: After = None,
-    last_event_id: Annotated[str | None, Header(description="As `after`; browsers send it.", max_length=40)] = None,
+    last_event_id: LastEventId = None,
 ) -> Response:  # fmt: skip
     """Each journal event as it comes: `event` is its type, `id` its place, `data` the event as JSON.
 
@@ -93,16 +83,11 @@ async def stream_events(
     page = await web.client.history_page(run_id, after=start, limit=1)
     if page.ended and not page.found and last_event_id:
         return Response(status_code=204)
-    return EventSourceResponse(
-        _stream(web.client, run_id, start),
-        ping=PING_S,
-        ping_message_factory=lambda: ServerSentEvent(comment="still here"),
-        send_timeout=SEND_TIMEOUT_S,
-    )
+    return event_stream(_stream(web.client, run_id, start))
 
 
 async def _stream(client: AsyncClient, run_id: str, start: str | None) -> AsyncGenerator[ServerSentEvent]:
-    yield ServerSentEvent(comment=f"following {json.dumps(run_id)}", retry=RETRY_MS)
+    yield greeting(run_id)
     try:
         async with aclosing(client.follow(run_id, after=start)) as events:
             async for one in events:

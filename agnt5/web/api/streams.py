@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Query, Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from agnt5.client import AsyncClient
@@ -15,7 +15,7 @@ from agnt5.client.streams import NOWHERE, StreamReset
 from agnt5.contracts.errors import Agnt5Error, RunFailedError
 from agnt5.web.access import Reader
 from agnt5.web.api.common import RunId, TheWeb, problems
-from agnt5.web.api.stories import PING_S, RETRY_MS, SEND_TIMEOUT_S
+from agnt5.web.api.sse import FOLLOWING, LastEventId, event_stream, greeting
 
 After = Annotated[
     str | None, Query(description="Place of the last chunk that is known, as `2-17`.", max_length=40, examples=["2-17"])
@@ -26,17 +26,13 @@ def add_routes(api: APIRouter) -> None:
     """One way to read a stream."""
     api.add_api_route(
         "/runs/{run_id:path}/stream", stream_chunks, methods=["GET"], tags=["runs"], summary="Read a run's stream",
-        response_class=EventSourceResponse, responses={
-            200: {"description": "Server-Sent Events.", "content": {"text/event-stream": {"schema": {}}}},
-            204: {"description": "The run has ended, and all of it is known: do not connect again."},
-            **problems(404),
-        },
+        response_class=EventSourceResponse, responses={**FOLLOWING, **problems(404)},
     )  # fmt: skip
 
 
 async def stream_chunks(
     run_id: RunId, _: Reader, web: TheWeb, after: After = None,
-    last_event_id: Annotated[str | None, Header(description="As `after`; browsers send it.", max_length=40)] = None,
+    last_event_id: LastEventId = None,
 ) -> Response:  # fmt: skip
     """What the run's handler yields, as it comes: `event: chunk`, `id` its place, `data` the chunk as JSON.
 
@@ -47,16 +43,11 @@ async def stream_chunks(
     page = await web.client.chunk_page(run_id, after=start, limit=1)
     if page.ended and not page.found and page.reset is None and last_event_id:
         return Response(status_code=204)
-    return EventSourceResponse(
-        _stream(web.client, run_id, start),
-        ping=PING_S,
-        ping_message_factory=lambda: ServerSentEvent(comment="still here"),
-        send_timeout=SEND_TIMEOUT_S,
-    )
+    return event_stream(_stream(web.client, run_id, start))
 
 
 async def _stream(client: AsyncClient, run_id: str, start: str | None) -> AsyncGenerator[ServerSentEvent]:
-    yield ServerSentEvent(comment=f"following {json.dumps(run_id)}", retry=RETRY_MS)
+    yield greeting(run_id)
     place = start or str(NOWHERE)
     try:
         try:
