@@ -54,8 +54,10 @@ from agnt5.runtime.encoding import encode_checked
 from agnt5.runtime.exits import contained
 from agnt5.runtime.live import LiveRun
 from agnt5.sdk.contexts import FunctionContext
+from agnt5.sdk.observability import log_fields
 from agnt5.sdk.port import TaskRef
 from agnt5.store.store import Batch
+from agnt5.telemetry.current import FIELDS
 
 
 @dataclass(slots=True, eq=False)
@@ -95,8 +97,10 @@ class LiveFunction(LiveRun):
     # ---- the attempt
 
     async def _run(self) -> None:
+        FIELDS.set(log_fields(self.info(self.started)))
         try:
-            value = await self._attempt()
+            with self.host.observer.attempt(self):
+                value = await self._attempt()
         except asyncio.CancelledError:
             if self._cancelled is not None:
                 await self._ended_by_cancel()
@@ -247,7 +251,8 @@ class LiveFunction(LiveRun):
     async def _step(self, seq: int, name: str, key: str, fn: Callable[[], Any]) -> Any:
         begun_s = self.host.loop.time()
         try:
-            value = await self.host.call(fn)
+            with self.host.observer.step(self, name):
+                value = await self.host.call(fn)
         except Exception as error:
             data, took_ms = error_data(error, where=f"step {name!r}"), self.host.since_ms(begun_s)
             self.append(

@@ -34,6 +34,7 @@ from agnt5.runtime.entity_run import LiveEntity
 from agnt5.runtime.exits import contained
 from agnt5.runtime.function_run import LiveFunction
 from agnt5.runtime.live import LiveRun
+from agnt5.runtime.observer import Observer
 from agnt5.runtime.slot import Slot, Teller
 from agnt5.runtime.snapshots import Snapshot, look_at_entity
 from agnt5.runtime.starting import StartRequest, start_run
@@ -88,6 +89,7 @@ class Host:
         self.draining = False
         self.calls = Calls(self)
         self.effects = HostEffects(self)
+        self.observer = Observer()
         self._claiming: set[str] = set()
         self._idle: OrderedDict[str, LiveRun] = OrderedDict()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -143,6 +145,7 @@ class Host:
         else:
             live = LiveFunction(self, handler, own, claimed, slot)
         self.live[run_id] = live
+        self.observer.claimed(live, claimed)
         return live
 
     async def _begin(self, live: LiveRun, claimed: Claimed) -> None:

@@ -28,6 +28,7 @@ from agnt5.contracts.errors import (
     from_data,
 )
 from agnt5.contracts.runs import RunStatus
+from agnt5.contracts.traces import Trace, trace_of
 from agnt5.registry import Handler
 from agnt5.replay import journal
 from agnt5.replay.events import CancelRequested, Event, RunReopened, RunStarted
@@ -94,7 +95,12 @@ class LiveRun:
             host=self.own.host,
             requester=started.requester,
             root=started.root,
+            trace=self.trace(started),
         )
+
+    def trace(self, started: RunStarted) -> Trace:
+        """Its place in a distributed trace; the same on every worker."""
+        return trace_of(self.run_id, started.headers, started.at)
 
     def holds(self, started: RunStarted) -> list[str]:
         """The entities whose locks this run or those that called it hold."""
@@ -263,6 +269,7 @@ class LiveRun:
             await self.fail(error)
             return
         if await self._finish("completed", payload):
+            self.host.observer.ended(self, "completed")
             if self.slot is not None:
                 self._take_slot().succeeded(value)
             else:
@@ -273,6 +280,7 @@ class LiveRun:
         data = error_data(error, where=f"run {self.run_id} ({self.handler.address})")
         if await self._finish("timeout" if timed_out else "failed", _error_json(data)):
             failure = from_data(data, TaskFailedError)
+            self.host.observer.ended(self, "timeout" if timed_out else "failed", failure)
             logger.error("%s", failure)
             if self.slot is not None:
                 self._take_slot().failed(failure)
@@ -284,6 +292,7 @@ class LiveRun:
         if self.deadline_passed:
             await self.fail(RunTimeoutError("the run timeout has passed", type="RunTimeoutError"), timed_out=True)
         elif await self._finish("cancelled", codec.dumps(reason, what="reason")):
+            self.host.observer.ended(self, "cancelled")
             if self.slot is not None:
                 self._take_slot().failed(RunCancelledError(reason, type="RunCancelledError"))
             else:
@@ -326,9 +335,11 @@ class LiveRun:
         )
         self.host.forget(self)
         self.host.dispatcher.send(await pending)
-        logger.warning("%s; tried again in %.1f s", from_data(data, TaskFailedError), delay_ms / 1000)
+        failure = from_data(data, TaskFailedError)
+        self.host.observer.retried(self, failure, delay_ms)
+        logger.warning("%s; tried again in %.1f s", failure, delay_ms / 1000)
         if self.slot is not None:
-            self._take_slot().retried(from_data(data, TaskFailedError), self.host.clock_ms() + delay_ms)
+            self._take_slot().retried(failure, self.host.clock_ms() + delay_ms)
 
     async def park(self) -> bool:
         """Give the waiting run back, unless events came that it has not seen."""
@@ -340,6 +351,7 @@ class LiveRun:
             self.check(reply.length)
             return False
         self.host.dispatcher.send(reply)
+        self.host.observer.parked(self)
         self.leave()
         return True
 

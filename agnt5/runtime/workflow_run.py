@@ -53,8 +53,10 @@ from agnt5.runtime.encoding import encode_checked
 from agnt5.runtime.exits import contained
 from agnt5.runtime.live import LiveRun
 from agnt5.sdk.contexts import WorkflowContext
+from agnt5.sdk.observability import log_fields
 from agnt5.store.replies import Applied, More
 from agnt5.store.store import Batch
+from agnt5.telemetry.current import FIELDS
 
 
 class LiveWorkflow(LiveRun):
@@ -73,6 +75,7 @@ class LiveWorkflow(LiveRun):
         self._begin(events)
 
     def _begin(self, events: list[Event]) -> None:
+        FIELDS.set(log_fields(self.info(self.started)))  # inherited by the tasks of the machine
         self.machine = Machine(self.run_id, self._program, processed=self.claimed.seen, claimed_ms=self.claimed.now_ms)
         self._notice(events)
         self._activate(events, replay=True)
@@ -89,7 +92,8 @@ class LiveWorkflow(LiveRun):
 
     def _activate(self, events: list[Event], *, replay: bool = False) -> None:
         try:
-            activation = self.machine.activate(events)
+            with self.host.observer.activation(self, replay=replay):
+                activation = self.machine.activate(events)
         except NonDeterminismError as error:
             self.host.refuse(self, error)
             return
@@ -171,7 +175,8 @@ class LiveWorkflow(LiveRun):
         seq, name, what = command.seq, command.name, f"step {command.name!r} (run {self.run_id})"
         begun_s = self.host.loop.time()
         try:
-            value = await self.host.call(command.fn)
+            with self.host.observer.step(self, name):
+                value = await self.host.call(command.fn)
             event = StepCompleted(seq=seq, name=name, result=value, took_ms=self.host.since_ms(begun_s))
             body = encode_checked(event, value, f"result of {what}", self.host.settings.payload_limit)
         except Exception as error:  # noqa: BLE001 - recorded, and raised where the workflow awaits it

@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, overload
 
 from agnt5.contracts.clock import at_ms
-from agnt5.contracts.ids import split_address
 from agnt5.registry import Handler
 from agnt5.retry import RetryPolicy
 from agnt5.sdk import coordination, mapping, orchestration
@@ -18,7 +17,7 @@ from agnt5.sdk.entities import EntityType
 from agnt5.sdk.entity_calls import EntityProxy
 from agnt5.sdk.handles import SpawnHandle, TaskHandle
 from agnt5.sdk.human import Human
-from agnt5.sdk.observability import RunLog
+from agnt5.sdk.observability import RunLog, log_fields
 from agnt5.sdk.orchestration import (
     Call,
     StepResult,
@@ -362,14 +361,7 @@ class Context:
         return SpawnHandle(self._port, ref, coerce=call.coerce, waits_for=self._waits_for)
 
     def _log_fields(self) -> dict[str, Any]:
-        service, handler = split_address(self._info.handler)
-        return {
-            "run_id": self.run_id,
-            "step_id": self.step_id,
-            "attempt": self.attempt,
-            "service": service,
-            "handler": handler,
-        }
+        return {**log_fields(self._info), "step_id": self.step_id}
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._info.handler} {self._info.run_id}>"

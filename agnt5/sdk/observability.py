@@ -6,8 +6,27 @@ import logging
 from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any
 
+from agnt5.contracts.ids import split_address
+from agnt5.contracts.traces import CORRELATION
+from agnt5.sdk.port import RunInfo
+
 LOGGER = "agnt5.run"
 """Root of the loggers that handlers write to: `agnt5.run.<service>.<handler>`."""
+
+
+def log_fields(info: RunInfo) -> dict[str, Any]:
+    """What every log line of a run carries."""
+    service, handler = split_address(info.handler)
+    fields = {
+        "run_id": info.run_id,
+        "attempt": info.attempt,
+        "service": service,
+        "handler": handler,
+        "trace_id": info.trace.trace_id,
+        "span_id": info.trace.span_id,
+    }
+    correlation = next((value for name, value in info.headers.items() if name.lower() == CORRELATION), None)
+    return fields if correlation is None else {**fields, "correlation_id": correlation}
 
 
 class RunLog(logging.LoggerAdapter[logging.Logger]):

@@ -17,6 +17,7 @@ from uuid import UUID
 from agnt5.contracts.approvals import ApprovalTerms
 from agnt5.contracts.budgets import Reserved, ScopedBudget, Spent
 from agnt5.contracts.ids import first_of
+from agnt5.contracts.traces import NOWHERE, Trace
 from agnt5.sdk.state import StateBuffer
 
 
@@ -180,6 +181,7 @@ class RunInfo:
     method_name: str | None = None
     requester: str = ""
     root: str = ""
+    trace: Trace = NOWHERE
 
     @property
     def tree(self) -> str:
