@@ -13,7 +13,7 @@ from agnt5.contracts.errors import ConfigurationError
 from agnt5.contracts.ids import queue_of
 from agnt5.contracts.settings import Settings, mask_url
 from agnt5.registry import default_registry
-from agnt5.runtime import control, worker
+from agnt5.runtime import control, logs, worker
 from agnt5.runtime.fastpath import use_fast_path
 from agnt5.runtime.process import Runtime
 from agnt5.runtime.tasks import register
@@ -60,11 +60,12 @@ def create_app(
         task_default_queue="celery",
         task_routes=(_Route(runtime),),
         beat_scheduler="agnt5.runtime.beat:Scheduler",
-        worker_log_format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        worker_log_format=logs.FORMAT,
     )
     register(app, runtime)
     worker.connect(app, runtime)
     control.connect()
+    logs.connect(chosen.log_format)
     return app
 
 

@@ -200,7 +200,7 @@ def _indexed(shard: Shard, run: Seen, facts: Facts) -> Iterator[Finding]:
     """What else must be true of a run that has not ended."""
     if _is_root(run) and run.id not in shard.scores["open"]:
         yield _finding("open-unlisted", run, "has not ended, and the list of open runs lacks it")
-    for kind in ("run", "log", "out"):
+    for kind in ("run", "log", "out", "logs"):
         if run.ttl_ms.get(kind, -1) >= 0:
             yield _finding("live-expires", run, f"has not ended, and its key {kind}:{run.id} will expire")
     deadline = run.number("deadline")

@@ -170,7 +170,7 @@ async def _runs(store: Store, shard: Shard) -> None:
         asked: list[tuple[str, list[str], list[asyncio.Future[Any]]]] = []
         for run_id in page:
             log = f"{prefix}log:{run_id}"
-            kinds = [kind for kind in ("run", "log", "ops", "asks", "out") if f"{kind}:{run_id}" in shard.names]
+            kinds = [kind for kind in ("run", "log", "ops", "asks", "out", "logs") if f"{kind}:{run_id}" in shard.names]
             replies = [call("HGETALL", f"{prefix}run:{run_id}"), call("LLEN", log), call("LINDEX", log, -1)]
             replies += [call("PTTL", f"{prefix}{kind}:{run_id}") for kind in kinds]
             asked.append((run_id, kinds, replies))
@@ -207,7 +207,7 @@ async def _strays(store: Store, shard: Shard) -> None:
     strays = [
         name
         for name in shard.names
-        if name.startswith(("log:", "ops:", "kids:", "alarms:", "ask:", "asks:", "out:"))
+        if name.startswith(("log:", "ops:", "kids:", "alarms:", "ask:", "asks:", "out:", "logs:"))
         and name.partition(":")[2].partition("|")[0] not in shard.runs
     ]
     for page in pages(strays):

@@ -42,6 +42,11 @@ class Masker:
             self._bytes = re.compile(b"|".join(re.escape(form.encode()) for form in longest_first))
         return True
 
+    @property
+    def knows(self) -> bool:
+        """Whether there is anything to mask."""
+        return self._pattern is not None
+
     def masked(self, text: str) -> str:
         """`text` without known values."""
         if self._pattern is None:

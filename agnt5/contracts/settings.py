@@ -80,6 +80,16 @@ def _url(*schemes: str) -> _Reader:
     return _Reader(f"a URL that begins with {shown}", read)
 
 
+def _choice(*words: str) -> _Reader:
+    def read(value: Any) -> str:
+        word = value.strip().lower()
+        if word not in words:
+            raise ValueError
+        return str(word)
+
+    return _Reader(" or ".join(words), read)
+
+
 def _secret(least: int) -> _Reader:
     def read(value: Any) -> str:
         if len(value.strip()) < least:
@@ -139,6 +149,11 @@ class Settings:
     """Events of one generation of a run's journal."""
     stream_limit: int = _setting(10_000, _count(1, 10_000_000))
     """Chunks that a run may yield in one attempt."""
+
+    log_format: str = _setting("console", _choice("console", "json"))
+    """How log lines of worker, beat and web server look."""
+    log_keep: int = _setting(200, _count(0, 100_000))
+    """Latest log lines that are kept with each run; 0 keeps none."""
 
     heartbeat_ms: int = _setting(1000, _duration(50))
     """How often a host renews its liveness entry."""

@@ -54,10 +54,8 @@ from agnt5.runtime.encoding import encode_checked
 from agnt5.runtime.exits import contained
 from agnt5.runtime.live import LiveRun
 from agnt5.sdk.contexts import FunctionContext
-from agnt5.sdk.observability import log_fields
 from agnt5.sdk.port import TaskRef
 from agnt5.store.store import Batch
-from agnt5.telemetry.current import FIELDS
 
 
 @dataclass(slots=True, eq=False)
@@ -97,7 +95,7 @@ class LiveFunction(LiveRun):
     # ---- the attempt
 
     async def _run(self) -> None:
-        FIELDS.set(log_fields(self.info(self.started)))
+        self.enter(self.started)
         try:
             with self.host.observer.attempt(self):
                 value = await self._attempt()

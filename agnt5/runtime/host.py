@@ -34,6 +34,7 @@ from agnt5.runtime.entity_run import LiveEntity
 from agnt5.runtime.exits import contained
 from agnt5.runtime.function_run import LiveFunction
 from agnt5.runtime.live import LiveRun
+from agnt5.runtime.logs import prepare
 from agnt5.runtime.observer import Observer
 from agnt5.runtime.slot import Slot, Teller
 from agnt5.runtime.snapshots import Snapshot, look_at_entity
@@ -43,6 +44,7 @@ from agnt5.store import keys
 from agnt5.store.replies import Applied, Claimed, Heir, More, NotClaimed
 from agnt5.store.store import Ownership, Store
 from agnt5.store.subscriber import Subscriber
+from agnt5.telemetry import logs_kept
 
 logger = logging.getLogger("agnt5.runtime")
 
@@ -90,6 +92,10 @@ class Host:
         self.calls = Calls(self)
         self.effects = HostEffects(self)
         self.observer = Observer()
+        self.logs = logs_kept.Keeper(
+            partial(store.keep, most=settings.log_keep), self.loop, writer=self.name[-12:], most=settings.log_keep,
+            offset_ms=lambda: self.clock_offset_ms,
+        )  # fmt: skip
         self._claiming: set[str] = set()
         self._idle: OrderedDict[str, LiveRun] = OrderedDict()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -98,7 +104,9 @@ class Host:
         self._mail = Subscriber(store.link.address, self._on_mail, self._recheck)
 
     async def open(self) -> None:
-        """Begin to listen for events of owned runs."""
+        """Begin to listen for events of owned runs, and for what their code logs."""
+        prepare()
+        logs_kept.listen()
         await self._mail.connect()
         await self._mail.subscribe(keys.host_channel(self.name))
         self.spawn(self._housekeeping())
@@ -224,7 +232,7 @@ class Host:
 
     def spawn(self, coro: Coroutine[Any, Any, Any], live: LiveRun | None = None) -> asyncio.Task[Any]:
         """Run a coroutine; what it raises is told to its run."""
-        task = self.loop.create_task(coro)
+        task = self.loop.create_task(coro, context=None if live is None else live.own_context())
         self._tasks.add(task)
         task.add_done_callback(self._done if live is None else partial(self._done, live=live))
         return task
@@ -391,6 +399,7 @@ class Host:
             if task is not asyncio.current_task():
                 task.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
+        await self.logs.close()
         await self._mail.close()
         with contextlib.suppress(Agnt5Error):
             # not taken off the list: beat looks for what may be left, at once, and strikes it off

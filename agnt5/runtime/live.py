@@ -10,6 +10,7 @@ import asyncio
 import logging
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any
 
 from agnt5 import codec
@@ -34,9 +35,11 @@ from agnt5.replay import journal
 from agnt5.replay.events import CancelRequested, Event, RunReopened, RunStarted
 from agnt5.runtime.approvals import NOTICE, with_link
 from agnt5.runtime.starting import REFUSAL
+from agnt5.sdk.observability import log_fields
 from agnt5.sdk.port import RunInfo
 from agnt5.store.replies import Applied, Claimed, More
 from agnt5.store.store import Batch, Ending, Ownership
+from agnt5.telemetry.current import FIELDS, SILENT, SINK
 
 if TYPE_CHECKING:
     from agnt5.runtime.host import Host
@@ -66,6 +69,7 @@ class LiveRun:
         self._reading = False
         self._settling = False
         self._status = RunStatus.RUNNING
+        self._fields: dict[str, Any] | None = None
 
     @property
     def run_id(self) -> str:
@@ -97,6 +101,26 @@ class LiveRun:
             root=started.root,
             trace=self.trace(started),
         )
+
+    def enter(self, started: RunStarted | None = None) -> None:
+        """From here on the current context is this run's: its log lines carry the run's fields, and are kept with it.
+
+        `started`: its code begins; without it, once it has begun.
+        """
+        if started is not None:
+            self._fields = log_fields(self.info(started))
+        FIELDS.set(self._fields)
+        SINK.set(self.host.logs)
+        SILENT.set(self.silent)
+
+    def own_context(self) -> Context:
+        """The current context, entered: what calls us may be another run's code."""
+        context = copy_context()
+        context.run(self.enter)
+        return context
+
+    silent: Callable[[], bool] | None = None
+    """Whether its code only does again what was done before; None for code that never does."""
 
     def trace(self, started: RunStarted) -> Trace:
         """Its place in a distributed trace; the same on every worker."""
@@ -135,7 +159,7 @@ class LiveRun:
             self._inbox[length] = journal.decode(entry)
             if self.begun and not self._settling:  # all mail of this tick in one activation
                 self._settling = True
-                self.host.loop.call_soon(self._settle_mail)
+                self.host.loop.call_soon(self._settle_mail, context=self.own_context())
 
     def _settle_mail(self) -> None:
         self._settling = False
@@ -282,6 +306,7 @@ class LiveRun:
             failure = from_data(data, TaskFailedError)
             self.host.observer.ended(self, "timeout" if timed_out else "failed", failure)
             logger.error("%s", failure)
+            self.host.logs.flush(self.run_id)
             if self.slot is not None:
                 self._take_slot().failed(failure)
             else:
@@ -302,6 +327,7 @@ class LiveRun:
         if self.ended:
             return False
         self.ended = True
+        self.host.logs.flush(self.run_id)  # on the wire before the end: who sees the end sees its lines
         pending = self.write_end(status, payload)
         self.host.forget(self)
         applied = await pending

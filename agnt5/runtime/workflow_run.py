@@ -53,10 +53,9 @@ from agnt5.runtime.encoding import encode_checked
 from agnt5.runtime.exits import contained
 from agnt5.runtime.live import LiveRun
 from agnt5.sdk.contexts import WorkflowContext
-from agnt5.sdk.observability import log_fields
 from agnt5.store.replies import Applied, More
 from agnt5.store.store import Batch
-from agnt5.telemetry.current import FIELDS
+from agnt5.telemetry.current import SILENT
 
 
 class LiveWorkflow(LiveRun):
@@ -75,7 +74,7 @@ class LiveWorkflow(LiveRun):
         self._begin(events)
 
     def _begin(self, events: list[Event]) -> None:
-        FIELDS.set(log_fields(self.info(self.started)))  # inherited by the tasks of the machine
+        self.enter(self.started)  # inherited by the tasks of the machine
         self.machine = Machine(self.run_id, self._program, processed=self.claimed.seen, claimed_ms=self.claimed.now_ms)
         self._notice(events)
         self._activate(events, replay=True)
@@ -171,7 +170,12 @@ class LiveWorkflow(LiveRun):
             case _:
                 pass
 
+    def silent(self) -> bool:
+        """While it is replayed."""
+        return self.machine.replaying
+
     async def _step(self, command: RunStep) -> None:
+        SILENT.set(None)  # a step that runs is never a repetition
         seq, name, what = command.seq, command.name, f"step {command.name!r} (run {self.run_id})"
         begun_s = self.host.loop.time()
         try:

@@ -17,7 +17,7 @@ from agnt5.sdk.entities import EntityType
 from agnt5.sdk.entity_calls import EntityProxy
 from agnt5.sdk.handles import SpawnHandle, TaskHandle
 from agnt5.sdk.human import Human
-from agnt5.sdk.observability import RunLog, log_fields
+from agnt5.sdk.observability import RunLog, fields_for
 from agnt5.sdk.orchestration import (
     Call,
     StepResult,
@@ -294,12 +294,12 @@ class Context:
     # ---- observability
 
     def log(self) -> RunLog:
-        """A logger under `agnt5.run.<service>.<handler>`; records carry run_id, step_id, attempt, service, handler.
+        """A standard logger, `agnt5.run.<service>.<handler>`; its records carry the run's fields and those of `extra=`.
 
-        Silent while a workflow is replayed.
+        Silent while a workflow is replayed. See `RunLog`.
         """
         if self._log is None:
-            self._log = RunLog(self._info.handler, self._log_fields, lambda: self._port.replaying)
+            self._log = RunLog(self._info.handler, fields_for(self._info), lambda: self._port.replaying)
         return self._log
 
     # ---- configuration
@@ -359,9 +359,6 @@ class Context:
         key = key or mapping.place_in(self._place).name
         ref = self._commands("entity").call_entity(call.handler, entity, call.data(), key=key)
         return SpawnHandle(self._port, ref, coerce=call.coerce, waits_for=self._waits_for)
-
-    def _log_fields(self) -> dict[str, Any]:
-        return {**log_fields(self._info), "step_id": self.step_id}
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._info.handler} {self._info.run_id}>"

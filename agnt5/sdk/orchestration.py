@@ -17,8 +17,8 @@ from agnt5.registry import Handler
 from agnt5.retry import RetryPolicy
 from agnt5.sdk.decorators import check_priority, duration_ms, handler_of, retry_policy
 from agnt5.sdk.port import CommandPort
-from agnt5.sdk.properties import STEP
 from agnt5.signatures import Types
+from agnt5.telemetry.current import STEP
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextvars import ContextVar
 
 from agnt5.contracts.ids import CHILD
-
-STEP: ContextVar[str | None] = ContextVar("agnt5_step", default=None)
-"""The name of the step that runs, inside `ctx.step`."""
+from agnt5.telemetry.current import STEP
 
 
 class Headers(Mapping[str, str]):

@@ -48,6 +48,14 @@ def out(run_id: str, shards: int) -> str:
     return f"{prefix(shard_of(run_id, shards))}out:{run_id}"
 
 
+def logs(run_id: str, shards: int) -> str:
+    """Sorted set by microseconds: a run's latest log lines, `<writer>.<number>|<JSON>`. Written by keep.
+
+    Of all attempts and generations; expires with the run.
+    """
+    return f"{prefix(shard_of(run_id, shards))}logs:{run_id}"
+
+
 def alarms(run_id: str, shards: int) -> str:
     """Set: a run's `t|` and `a|` members of `timers`, so that none outlives it. Deleted when the run ends."""
     return f"{prefix(shard_of(run_id, shards))}alarms:{run_id}"

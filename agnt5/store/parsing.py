@@ -66,6 +66,10 @@ async def created(pending: Awaitable[list[Any]], run_id: str, handler: str) -> C
             raise duplicate(reply, run_id, handler)
 
 
+async def kept(pending: Awaitable[list[Any]]) -> bool:
+    return bool((await pending)[0] == b"OK")
+
+
 def duplicate(reply: list[Any], run_id: str, handler: str) -> DuplicateRunError:
     return DuplicateRunError(
         f"run {run_id}: it exists already, as {reply[1].decode()}, with another input or handler than"

@@ -174,6 +174,13 @@ class Store:
         args = (ref, operation, approver, "\n".join(roles), decision, who, more, self.journal_limit)
         return parsing.decided(self._run("decide", run_id, *args), run_id, ref)
 
+    def keep(self, run_id: str, lines: Sequence[tuple[int, bytes]], *, most: int) -> Awaitable[bool]:
+        """Keep log lines with a run, each with its time in microseconds; of all that are kept, the latest `most` stay.
+
+        A line that is there already is not kept twice. False: there is no such run any more.
+        """
+        return parsing.kept(self._run("keep", run_id, most, len(lines), *(part for line in lines for part in line)))
+
     def cancel(
         self, run_id: str, *, reason: bytes, operation: str | None = None
     ) -> Awaitable[tuple[RunStatus, list[Dispatch]]]:

@@ -151,6 +151,7 @@ VERBS: dict[str, Any] = {
     "disown": lambda s, o: s.disown("r", host="h"),
     "claim": lambda s, o: s.claim("r", host="h", nonce="n", kind="k"),
     "append": lambda s, o: s.append(o, Batch()),
+    "keep": lambda s, o: s.keep("r", [(1, b"{}")], most=1),
     "emit": lambda s, o: s.emit(o, first=1, chunks=[]),
     "finish": lambda s, o: s.finish(o, "completed", b"1"),
     "call": lambda s, o: s.call(NewCall("r", "s.h", "write", "q", 1, b"{}")),

@@ -68,7 +68,15 @@ def _ended(shard: Shard, run_id: str, record: dict[str, str]) -> Iterable[str]:
     if record.get("host") or record.get("epoch"):
         yield f"{run_id} has ended and an owner"
     asks = [name for name in shard.keys if name.startswith(f"ask:{run_id}|")]
-    for name in (f"run:{run_id}", f"log:{run_id}", f"ops:{run_id}", f"asks:{run_id}", f"out:{run_id}", *asks):
+    for name in (
+        f"run:{run_id}",
+        f"log:{run_id}",
+        f"ops:{run_id}",
+        f"asks:{run_id}",
+        f"out:{run_id}",
+        f"logs:{run_id}",
+        *asks,
+    ):
         if name in shard.keys and name not in shard.ttl:
             yield f"{name} has ended and no TTL"
     for name in (f"kids:{run_id}", f"alarms:{run_id}"):
@@ -81,7 +89,7 @@ def _ended(shard: Shard, run_id: str, record: dict[str, str]) -> Iterable[str]:
 def _alive(shard: Shard, run_id: str, record: dict[str, str], hosts: set[str] | None) -> Iterable[str]:
     status, host = record["status"], record.get("host", "")
     parent = record.get("parent")
-    for name in (f"run:{run_id}", f"log:{run_id}", f"out:{run_id}"):
+    for name in (f"run:{run_id}", f"log:{run_id}", f"out:{run_id}", f"logs:{run_id}"):
         if name in shard.ttl:
             yield f"{name} will expire under a live run"
     if parent is None and "~@" not in run_id and run_id not in shard.open:

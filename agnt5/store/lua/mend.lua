@@ -17,7 +17,7 @@ if not r then return { 'GONE', OUT } end
 
 local key = P .. 'run:' .. id
 if not live then
-  for _, k in ipairs({ 'run:', 'log:', 'ops:', 'out:' }) do
+  for _, k in ipairs({ 'run:', 'log:', 'ops:', 'out:', 'logs:' }) do
     if redis.call('PTTL', P .. k .. id) == -1 then redis.call('PEXPIRE', P .. k .. id, retention) end
   end
   redis.call('HSET', key, 'host', '', 'epoch', '')
@@ -32,7 +32,7 @@ if not live then
   return { 'OK', OUT }
 end
 
-for _, k in ipairs({ 'run:', 'log:', 'ops:', 'out:' }) do redis.call('PERSIST', P .. k .. id) end
+for _, k in ipairs({ 'run:', 'log:', 'ops:', 'out:', 'logs:' }) do redis.call('PERSIST', P .. k .. id) end
 if r.asks then keep_asks(id) end
 if not (r.parent or e) then redis.call('ZADD', P .. 'open', 'NX', redis.call('HGET', key, 'created'), id) end
 if r.deadline and tonumber(r.deadline) > NOW then

@@ -17,7 +17,7 @@ local key = P .. 'run:' .. id
 redis.call('RPUSH', P .. 'log:' .. id, entry('{"e":"RunReopened"}'))
 redis.call('HDEL', key, 'ended', 'crashes', 'danger', 'failures', 'retry', 'fin', 'deadline')
 redis.call('HSET', key, 'attempt', ms(r.attempt + 1), 'newtry', '1')
-for _, k in ipairs({ 'run:', 'log:', 'ops:', 'out:' }) do redis.call('PERSIST', P .. k .. id) end
+for _, k in ipairs({ 'run:', 'log:', 'ops:', 'out:', 'logs:' }) do redis.call('PERSIST', P .. k .. id) end
 if r.asks then keep_asks(id) end
 if redis.call('EXISTS', P .. 'budget:tree:' .. id) == 1 then keep_budget('tree:' .. id, '') end
 redis.call('ZREM', P .. 'ended', id)

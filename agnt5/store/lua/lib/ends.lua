@@ -57,6 +57,7 @@ local function end_run(id, r, status, payload, retention)
   redis.call('PEXPIRE', P .. 'log:' .. id, retention)
   redis.call('PEXPIRE', P .. 'ops:' .. id, retention)
   redis.call('PEXPIRE', P .. 'out:' .. id, retention)
+  redis.call('PEXPIRE', P .. 'logs:' .. id, retention)
   redis.call('PUBLISH', 'agnt5:done:' .. id, last)
 end
 

@@ -1,0 +1,136 @@
+"""How log lines look: JSON for machines, text for people. Both are masked."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from typing import Any
+
+from agnt5.contracts.masking import masked
+from agnt5.telemetry.logs import RUN_LOGGER, exception_of, fields_of, text_of
+
+FORMATS = ("console", "json")
+
+_SHOWN = 200
+"""Characters of a field's value on a console line."""
+
+_COLOURS = {"DEBUG": "2", "INFO": "32", "WARNING": "33", "ERROR": "31", "CRITICAL": "1;31"}
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), 127)} | {13: "\\r"}
+"""Control characters but tab and newline: they could rewrite what a terminal shows."""
+
+
+def formatter_of(kind: str, stream: Any = None) -> logging.Formatter:
+    """The formatter of a format; in colours where the stream is a terminal and NO_COLOR is not set."""
+    if kind == "json":
+        return JsonLines()
+    is_terminal = bool(getattr(stream, "isatty", bool)())
+    return ConsoleLines(colours=is_terminal and not os.environ.get("NO_COLOR"))
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line, in ASCII, whatever the message holds: timestamp, level, logger, message, then the fields.
+
+    A field that is called as one of the line's own members has a `_` behind its name.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """A record as a line."""
+        line: dict[str, Any] = {
+            "timestamp": utc(record.created),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": text_of(record),
+        }
+        end = {"exception": exception_of(record), "stack": record.stack_info}
+        for name, value in fields_of(record).items():
+            key = str(name)
+            while key in line or key in end:
+                key += "_"
+            line[key] = value
+        line.update({name: text for name, text in end.items() if text})
+        return masked(to_json(line))
+
+
+class ConsoleLines(logging.Formatter):
+    """For people: time, level, logger, message, then the run and the fields in short; exceptions follow."""
+
+    def __init__(self, *, colours: bool = False) -> None:
+        super().__init__()
+        self._colours = colours
+
+    def format(self, record: logging.LogRecord) -> str:
+        """A record as a line, or more where its message has several or there is an exception."""
+        message = text_of(record).translate(_CONTROLS)
+        told = _in_short(record, message)
+        level = record.levelname
+        clock = f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(record.created))}.{int(record.msecs):03d}"
+        if self._colours:
+            clock, told = f"\x1b[2m{clock}\x1b[0m", told and f"\x1b[2m{told}\x1b[0m"
+            level = f"\x1b[{_COLOURS.get(level, '0')}m{level}\x1b[0m"
+        text = f"{clock} {level} {record.name}: {message}" + (f"  {told}" if told else "")
+        for more in (exception_of(record), record.stack_info or ""):
+            if more:
+                text += "\n" + more.translate(_CONTROLS)
+        return masked(text)
+
+
+def _in_short(record: logging.LogRecord, message: str) -> str:
+    """`run=order-17 handler=orders.fulfil attempt=1 step=charge size=3`, without what the line says anyway."""
+    fields = fields_of(record)
+    run = record.__dict__.get("agnt5") or fields
+    parts: list[str] = []
+    if (run_id := run.get("run_id")) and str(run_id) not in message:
+        parts.append(f"run={_word(run_id)}")
+    handler = f"{run.get('service', '')}.{run.get('handler', '')}"
+    if parts and handler not in message and not record.name.startswith(f"{RUN_LOGGER}.{handler}"):
+        parts.append(f"handler={_word(handler)}")
+    if run.get("attempt"):
+        parts.append(f"attempt={_word(run['attempt'])}")
+    if run.get("step_id"):
+        parts.append(f"step={_word(run['step_id'])}")
+    parts += [f"{name}={_word(value)}" for name, value in fields.items() if name not in run or value != run[name]]
+    return " ".join(parts)
+
+
+def _word(value: Any) -> str:
+    """A value as one word where it can be, else quoted; cut."""
+    text = value if isinstance(value, str) else to_json(value)
+    if len(text) > _SHOWN:
+        text = text[: _SHOWN - 3] + "..."
+    if isinstance(value, str) and (not text or not text.isprintable() or any(c in text for c in ' "=')):
+        return json.dumps(text, ensure_ascii=False)
+    return text.translate(_CONTROLS)
+
+
+def utc(at_s: float) -> str:
+    """A time as ISO 8601 in UTC, to the millisecond."""
+    ms = int(at_s * 1000)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(ms // 1000))}.{ms % 1000:03d}Z"
+
+
+def to_json(value: Any) -> str:
+    """JSON on one line, in ASCII; whatever has no JSON form becomes its `repr`. Never raises."""
+    try:
+        return json.dumps(value, allow_nan=False, default=_repr)
+    except (TypeError, ValueError, RecursionError):
+        if isinstance(value, dict):
+            return json.dumps({str(name): _plain(one) for name, one in value.items()})
+        return json.dumps(_repr(value))
+
+
+def _plain(value: Any) -> Any:
+    """A value that has a JSON form, or its `repr`."""
+    try:
+        json.dumps(value, allow_nan=False, default=_repr)
+    except (TypeError, ValueError, RecursionError):
+        return _repr(value)
+    return json.loads(json.dumps(value, allow_nan=False, default=_repr))
+
+
+def _repr(value: Any) -> str:
+    try:
+        return repr(value)
+    except Exception:  # noqa: BLE001 - user code
+        return f"<{type(value).__name__}>"
