@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,13 +16,18 @@ from agnt5.cli import place
 from agnt5.cli.embedded import Embedded, default_port
 from agnt5.cli.output import err, hint, line, styled
 from agnt5.cli.processes import Child, beat_command, can_serve, web_command, worker_command
-from agnt5.contracts.settings import DEFAULT_REDIS_URL, mask_url
+from agnt5.contracts.clock import now_ms
+from agnt5.contracts.settings import DEFAULT_REDIS_URL, Settings, mask_url
+from agnt5.telemetry.logs_format import to_json, utc
 
 WEB_PORT = 8080
 _CELERY = ("worker", "beat")
 _COLOURS = {"worker": "green", "beat": "magenta", "web": "blue", "dev": "cyan"}
-_SERVED = re.compile(r'uvicorn\.access: .*" [23]\d\d')
+_SERVED = re.compile(r'uvicorn\.access(?:: |",).*" [23]\d\d')
 """A page or call that was answered as it should be: one that polls would fill the terminal with them."""
+
+_LEVEL = re.compile(r"[\d-]{10} [\d:.]{12} (WARNING|ERROR|CRITICAL) ")
+_LEVELS = {"WARNING": "warning", "ERROR": "error", "CRITICAL": "error"}
 
 _QUIET = (
     "SecurityWarning",
@@ -50,6 +56,13 @@ class Plan:
     web_port: int | None = None
 
 
+def _as_json(name: str, text: str) -> str:
+    """A line of a process as one of its own in JSON: what is one stays as it is."""
+    if text.startswith('{"timestamp"'):
+        return text
+    return to_json({"timestamp": utc(now_ms() / 1000), "level": "INFO", "logger": f"agnt5.dev.{name}", "message": text})
+
+
 def serve(plan: Plan) -> int:
     """Run until Ctrl-C or SIGTERM; gives the exit code."""
     return _Dev(plan).run()
@@ -68,6 +81,7 @@ class _Dev:
         self._children: dict[str, Child] = {}
         self._told: set[int] = set()
         self._env: dict[str, str] = {}
+        self._json = Settings.from_env().log_format == "json"
         wanted = default_port(WEB_PORT) if plan.web_port is None else plan.web_port
         self._web_port = wanted if can_serve() else 0
 
@@ -111,7 +125,12 @@ class _Dev:
             return
         if name == "web" and _SERVED.search(text):
             return
-        line((f"{name:<6} | ", _COLOURS.get(name, "")), text)
+        if self._json:
+            sys.stdout.write(_as_json(name, text) + "\n")
+            sys.stdout.flush()
+            return
+        level = _LEVEL.match(text)
+        line((f"{name:<6} | ", _COLOURS.get(name, "")), (text, _LEVELS.get(level[1], "") if level else ""))
 
     def _greet(self, url: str, embedded: Embedded | None) -> None:
         where = f"embedded Valkey, data in {embedded.folder}" if embedded else "your server"
@@ -138,7 +157,7 @@ class _Dev:
             "worker": worker_command(self._plan.worker, node="dev", level=self._plan.level),
             "beat": beat_command(self._plan.beat, level=self._plan.level),
         }
-        return {**commands, "web": web_command(self._web_port)} if self._web_port else commands
+        return {**commands, "web": web_command(self._web_port, level=self._plan.level)} if self._web_port else commands
 
     def _start_all(self) -> None:
         for name, command in self._commands().items():

@@ -70,7 +70,9 @@ def dev(
     port: Annotated[int | None, typer.Option(help="Port of the embedded Valkey; default: 6379 if free.")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of the embedded Valkey; default: .agnt5/valkey.")] = None,
     reload: Annotated[bool, typer.Option(help="Restart when a source file of this folder changes.")] = True,
-    loglevel: Annotated[str, typer.Option("--loglevel", "-l", help="Log level of worker and beat.")] = "INFO",
+    loglevel: Annotated[
+        str, typer.Option("--loglevel", "-l", envvar="AGNT5_LOG_LEVEL", help="Log level of worker, beat and pages.")
+    ] = "INFO",
     web_port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Port of the pages; default: 8080 if free. 0: no pages.")
     ] = None,
@@ -142,9 +144,16 @@ def runs_show(
     run_id: RunId,
     journal: Annotated[bool, typer.Option(help="Print the journal, an entry a line.")] = False,
     full: Annotated[bool, typer.Option("--all", help="Tell each task on its own line.")] = False,
+    logs: Annotated[bool, typer.Option("--logs", help="Print what its code has logged, as far as it is kept.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="With --logs: go on until the run ends.")] = False,
     json: Json = False,
 ) -> None:
     """Show a run: where it stands, input, result or error, and what happened when."""
+    if logs or follow:
+        from agnt5.cli.logs import show_logs  # noqa: PLC0415
+
+        show_logs(ctx.obj, run_id, follow=follow, json=json)
+        return
     from agnt5.cli import commands  # noqa: PLC0415
 
     commands.show_run(ctx.obj, run_id, journal=journal, full=full, json=json)
@@ -240,11 +249,12 @@ def web(
         Path | None, typer.Option(help="JSON file of tokens; default: AGNT5_API_TOKENS.", show_default=False)
     ] = None,
     pages: Annotated[bool, typer.Option(help="Serve the pages too.")] = True,
+    loglevel: Annotated[str, typer.Option("--loglevel", "-l", envvar="AGNT5_LOG_LEVEL", help="Log level.")] = "INFO",
 ) -> None:
     """Serve the HTTP API and the pages until Ctrl-C."""
     from agnt5.cli.web import serve  # noqa: PLC0415
 
-    serve(redis or ctx.obj, host=host, port=port, tokens=tokens, pages=pages)
+    serve(redis or ctx.obj, host=host, port=port, tokens=tokens, pages=pages, level=loglevel)
 
 
 @tokens.command("new")

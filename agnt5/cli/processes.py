@@ -97,9 +97,9 @@ def beat_command(app: str, *, level: str = "INFO") -> list[str]:
     return [*_celery(app), "beat", "-l", level, "--pidfile="]
 
 
-def web_command(port: int) -> list[str]:
+def web_command(port: int, *, level: str = "INFO") -> list[str]:
     """`agnt5 web`: the HTTP API and the pages, for this machine."""
-    return [sys.executable, "-m", "agnt5.cli", "web", "--port", str(port)]
+    return [sys.executable, "-m", "agnt5.cli", "web", "--port", str(port), "-l", level]
 
 
 def can_serve() -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-import logging
 import socket
 import sys
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from typing import Any
 from agnt5.cli.output import as_json, err, line, styled
 from agnt5.cli.place import chosen_url
 from agnt5.contracts.errors import ConfigurationError
+from agnt5.telemetry.logs_format import set_up
 
 GRACE_S = 5
 """How long open requests may take to end at shutdown."""
@@ -21,7 +21,9 @@ GRACE_S = 5
 BACKLOG = 512
 
 
-def serve(url: str | None, *, host: str, port: int, tokens: Path | None, pages: bool) -> None:
+def serve(
+    url: str | None, *, host: str, port: int, tokens: Path | None, pages: bool, level: str = "INFO"
+) -> None:  # fmt: skip
     """Serve the API (and the pages) until Ctrl-C or SIGTERM."""
     try:
         import uvicorn  # noqa: PLC0415
@@ -41,7 +43,7 @@ def serve(url: str | None, *, host: str, port: int, tokens: Path | None, pages: 
     shown = f"[{host}]" if ":" in host else host
     line(f"agnt5 web: http://{shown}:{listener.getsockname()[1]}")
     sys.stdout.flush()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    set_up(api.state.agnt5.settings.log_format, level)
     config = uvicorn.Config(
         api,
         log_config=None,

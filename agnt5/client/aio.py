@@ -24,6 +24,7 @@ from agnt5.client.entities import EntityCaller, EntityState
 from agnt5.client.fleet import Fleet, read_fleet
 from agnt5.client.follow import Followed, Follows, Page, Place, following, read_page
 from agnt5.client.listing import RunPage, page_of_runs
+from agnt5.client.logs import LogLine, read_logs
 from agnt5.client.run import AsyncRun
 from agnt5.client.runs import RunState, outcome_of, state_of
 from agnt5.client.streams import Chunk, ChunkPage, ChunkPlace, StreamReset, Streams, known, read_chunks, values_of
@@ -195,6 +196,15 @@ class AsyncClient:
         store, _, _ = await self._open()
         await browse.record(store, run_id)
         return [journal.decode(entry) for entry in await store.entries(run_id, 0)]
+
+    async def logs(self, run_id: str, *, limit: int | None = None, level: str = "") -> list[LogLine]:
+        """The log lines that are kept with a run (AGNT5_LOG_KEEP), oldest first, of all its attempts.
+
+        `limit`: only the latest so many; `level`: only those of this level and above. A running run's latest lines come
+        within a quarter of a second, those of an ended one are there. Raises `RunNotFoundError`, `InvalidInputError`.
+        """
+        store, _, _ = await self._open()
+        return await read_logs(store, run_id, limit=limit, level=level)
 
     async def history_page(self, run_id: str, *, after: Place | str | None = None, limit: int = 100) -> Page:
         """Up to `limit` journal entries after a place; without one, from the beginning of the current generation.

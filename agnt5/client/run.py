@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from agnt5.client.follow import Followed, Place
+from agnt5.client.logs import LogLine
 from agnt5.client.runs import RunState
 from agnt5.client.streams import Chunk, ChunkPlace, StreamReset
 from agnt5.contracts.runs import RunStatus
@@ -59,6 +60,10 @@ class AsyncRun:
     async def history(self) -> list[Event]:
         """The journal of its current generation, oldest first."""
         return await self._client.history(self.id)
+
+    async def logs(self, *, limit: int | None = None, level: str = "") -> list[LogLine]:
+        """What its code has logged, as far as it is kept, oldest first. See `AsyncClient.logs`."""
+        return await self._client.logs(self.id, limit=limit, level=level)
 
     def follow(self, after: Place | str | None = None) -> AsyncGenerator[Followed]:
         """Each journal event as it comes, until it has ended. See `AsyncClient.follow`."""

@@ -305,7 +305,7 @@ class LiveRun:
         if await self._finish("timeout" if timed_out else "failed", _error_json(data)):
             failure = from_data(data, TaskFailedError)
             self.host.observer.ended(self, "timeout" if timed_out else "failed", failure)
-            logger.error("%s", failure)
+            logger.error("%s", failure, exc_info=_traced(error))
             self.host.logs.flush(self.run_id)
             if self.slot is not None:
                 self._take_slot().failed(failure)
@@ -363,7 +363,7 @@ class LiveRun:
         self.host.dispatcher.send(await pending)
         failure = from_data(data, TaskFailedError)
         self.host.observer.retried(self, failure, delay_ms)
-        logger.warning("%s; tried again in %.1f s", failure, delay_ms / 1000)
+        logger.warning("%s; tried again in %.1f s", failure, delay_ms / 1000, exc_info=_traced(error))
         if self.slot is not None:
             self._take_slot().retried(failure, self.host.clock_ms() + delay_ms)
 
@@ -431,6 +431,11 @@ class LiveRun:
     @abstractmethod
     def drop(self) -> None:
         """Stop the code without a trace."""
+
+
+def _traced(error: BaseException) -> BaseException | None:
+    """What is logged with a failure: the error, if it came out of code and so has a traceback."""
+    return error if error.__traceback__ is not None else None
 
 
 def _error_json(data: dict[str, Any]) -> bytes:

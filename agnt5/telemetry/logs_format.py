@@ -8,8 +8,10 @@ import os
 import time
 from typing import Any
 
+from agnt5.contracts.errors import ConfigurationError
+from agnt5.contracts.ids import CHILD
 from agnt5.contracts.masking import masked
-from agnt5.telemetry.logs import RUN_LOGGER, exception_of, fields_of, text_of
+from agnt5.telemetry.logs import RUN_LOGGER, RunFields, exception_of, fields_of, mark_records, text_of
 
 FORMATS = ("console", "json")
 
@@ -17,8 +19,7 @@ _SHOWN = 200
 """Characters of a field's value on a console line."""
 
 _COLOURS = {"DEBUG": "2", "INFO": "32", "WARNING": "33", "ERROR": "31", "CRITICAL": "1;31"}
-_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), 127)} | {13: "\\r"}
-"""Control characters but tab and newline: they could rewrite what a terminal shows."""
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), *range(127, 160))} | {13: "\\r"}
 
 
 def formatter_of(kind: str, stream: Any = None) -> logging.Formatter:
@@ -27,6 +28,22 @@ def formatter_of(kind: str, stream: Any = None) -> logging.Formatter:
         return JsonLines()
     is_terminal = bool(getattr(stream, "isatty", bool)())
     return ConsoleLines(colours=is_terminal and not os.environ.get("NO_COLOR"))
+
+
+def set_up(kind: str, level: str) -> None:
+    """Have the root logger write to standard error, in a process where nobody else does it. Warnings are logged too.
+
+    Raises `ConfigurationError` for a level that there is not.
+    """
+    number = logging.getLevelNamesMapping().get(level.upper())
+    if number is None:
+        raise ConfigurationError(f"log level {level!r} (AGNT5_LOG_LEVEL): DEBUG, INFO, WARNING, ERROR or CRITICAL")
+    mark_records()
+    handler = logging.StreamHandler()
+    handler.setFormatter(formatter_of(kind, handler.stream))
+    handler.addFilter(RunFields())
+    logging.basicConfig(level=number, handlers=[handler])
+    logging.captureWarnings(capture=True)
 
 
 class JsonLines(logging.Formatter):
@@ -62,7 +79,7 @@ class ConsoleLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """A record as a line, or more where its message has several or there is an exception."""
-        message = text_of(record).translate(_CONTROLS)
+        message = printable(text_of(record))
         told = _in_short(record, message)
         level = record.levelname
         clock = f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(record.created))}.{int(record.msecs):03d}"
@@ -72,7 +89,7 @@ class ConsoleLines(logging.Formatter):
         text = f"{clock} {level} {record.name}: {message}" + (f"  {told}" if told else "")
         for more in (exception_of(record), record.stack_info or ""):
             if more:
-                text += "\n" + more.translate(_CONTROLS)
+                text += "\n" + printable(more)
         return masked(text)
 
 
@@ -82,25 +99,30 @@ def _in_short(record: logging.LogRecord, message: str) -> str:
     run = record.__dict__.get("agnt5") or fields
     parts: list[str] = []
     if (run_id := run.get("run_id")) and str(run_id) not in message:
-        parts.append(f"run={_word(run_id)}")
+        parts.append(f"run={field_word(run_id)}")
     handler = f"{run.get('service', '')}.{run.get('handler', '')}"
     if parts and handler not in message and not record.name.startswith(f"{RUN_LOGGER}.{handler}"):
-        parts.append(f"handler={_word(handler)}")
+        parts.append(f"handler={field_word(handler)}")
     if run.get("attempt"):
-        parts.append(f"attempt={_word(run['attempt'])}")
-    if run.get("step_id"):
-        parts.append(f"step={_word(run['step_id'])}")
-    parts += [f"{name}={_word(value)}" for name, value in fields.items() if name not in run or value != run[name]]
+        parts.append(f"attempt={field_word(run['attempt'])}")
+    if (step := run.get("step_id")) and not str(run_id).endswith(f"{CHILD}{step}"):
+        parts.append(f"step={field_word(step)}")
+    parts += [f"{name}={field_word(value)}" for name, value in fields.items() if name not in run or value != run[name]]
     return " ".join(parts)
 
 
-def _word(value: Any) -> str:
+def field_word(value: Any) -> str:
     """A value as one word where it can be, else quoted; cut."""
     text = value if isinstance(value, str) else to_json(value)
     if len(text) > _SHOWN:
         text = text[: _SHOWN - 3] + "..."
     if isinstance(value, str) and (not text or not text.isprintable() or any(c in text for c in ' "=')):
         return json.dumps(text, ensure_ascii=False)
+    return printable(text)
+
+
+def printable(text: str) -> str:
+    """A text without what could rewrite a terminal: control characters but tab and newline are told as escapes."""
     return text.translate(_CONTROLS)
 
 

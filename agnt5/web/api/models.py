@@ -134,6 +134,26 @@ class History(Told):
     more: bool = Field(description="Whether more is there already.")
 
 
+class LogLine(Told):
+    """A line that a run's code has logged."""
+
+    place: str = Field(description="Tells lines of one run apart.")
+    at: datetime
+    level: str = Field(examples=["INFO"])
+    logger: str
+    message: str
+    attempt: int = Field(description="Number of the retry in which it was written.")
+    step_id: str | None
+    fields: dict[str, Any] = Field(description="What the line says beside its message.")
+    exception: str = Field(description="Traceback; empty where there is none.")
+
+
+class Logs(Told):
+    """The lines that are kept with a run."""
+
+    lines: list[LogLine]
+
+
 class Spent(Told):
     """What answers of language models cost."""
 

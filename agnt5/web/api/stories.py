@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
@@ -33,7 +33,7 @@ After = Annotated[
 
 
 def add_routes(api: APIRouter) -> None:
-    """Three ways to read a journal."""
+    """Three ways to read a journal, and what was logged beside it."""
     add = api.add_api_route
     add(
         "/runs/{run_id:path}/history", read_history, methods=["GET"], tags=["runs"], summary="Read a journal",
@@ -42,6 +42,10 @@ def add_routes(api: APIRouter) -> None:
     add(
         "/runs/{run_id:path}/timeline", read_timeline, methods=["GET"], tags=["runs"], summary="Read a run's story",
         response_model=models.Timeline, responses=problems(404),
+    )  # fmt: skip
+    add(
+        "/runs/{run_id:path}/logs", read_logs, methods=["GET"], tags=["runs"], summary="Read a run's log lines",
+        response_model=models.Logs, responses=problems(404),
     )  # fmt: skip
     add(
         "/runs/{run_id:path}/events", stream_events, methods=["GET"], tags=["runs"], summary="Follow a run",
@@ -69,6 +73,16 @@ async def read_timeline(
     children = await web.client.states(open_ids[:CHILDREN_LIMIT])
     moments = timeline(events, {child.id: child.status.value for child in children})
     return {"moments": collapse(moments) if fold else moments, "spent": spent_in(events)}
+
+
+async def read_logs(
+    run_id: RunId, _: Reader, web: TheWeb, limit: Limit = 100,
+    level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], Query(description="Only this level and above.")
+    ] = "DEBUG",
+) -> dict[str, Any]:  # fmt: skip
+    """What the run's code has logged, of all attempts: the latest lines, as far as they are kept, oldest first."""
+    return {"lines": await web.client.logs(run_id, limit=limit, level=level)}
 
 
 async def stream_events(

@@ -9,12 +9,15 @@ from typing import Any
 
 from agnt5.client.moments import span
 from agnt5.client.runs import RunState
+from agnt5.telemetry.logs_format import field_word
 from agnt5.web.pages import layout
 
 SHOWN = 20_000
 """Characters of JSON that a page shows; the rest is behind a link."""
 
 _BRIEF = 90
+_LINE = 2000
+_LEVELS = {"DEBUG": "note", "WARNING": "warning", "ERROR": "error", "CRITICAL": "error"}
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 _TONES = {"": "note", "open": "running"}
 
@@ -87,7 +90,17 @@ def tone(outcome: str) -> str:
     return _TONES.get(outcome, outcome)
 
 
+def level(name: str) -> str:
+    """The colour's class of a log level."""
+    return _LEVELS.get(name, "info")
+
+
+def shortened(text: str) -> str:
+    """A text as it is, cut when it is long."""
+    return text if len(text) <= _LINE else text[:_LINE] + "..."
+
+
 ALL = {
     "pretty": pretty, "ago": ago, "clock": clock, "iso": iso, "duration": duration, "count": count, "tone": tone,
-    "brief": brief,
+    "brief": brief, "level": level, "shortened": shortened, "word": field_word,
 }  # fmt: skip

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -23,6 +25,8 @@ from agnt5.web.problems import Problem
 
 EVENT_NAMES = " ".join([*journals.KINDS, "end"])
 """What the stream of a run's events calls them."""
+
+LAST_LINES_S = 2.0
 
 EXAMPLE = "orders.fulfil"
 
@@ -94,10 +98,15 @@ async def show_run(
     return pages.show(
         request, "run.html", who=who, here="runs", problem=problem, story=story, run=run, every=every,
         approvals=await asked_in(client, who, run_id), may_read=True, form=form or {},
-        entity=entity_of(run_id), can=_can(who, run), live=not run.status.ended,
+        entity=entity_of(run_id), can=_can(who, run), live=not run.status.ended or _ends(run),
         events="" if run.status.ended else _events(request, pages, story),
         event_names=EVENT_NAMES,
     )  # fmt: skip
+
+
+def _ends(run: RunState) -> bool:
+    """Whether it has ended just now: its last log lines may be on their way."""
+    return run.ended_at is not None and (datetime.now(UTC) - run.ended_at).total_seconds() < LAST_LINES_S
 
 
 def _events(request: Request, pages: Pages, story: Story) -> str:
@@ -157,11 +166,13 @@ def _payload(text: str) -> Any:
 
 
 async def raw(who: Reader, pages: InPages, run_id: str, what: str) -> Response:
-    """Input, result, error or journal of a run as JSON, whole."""
+    """Input, result, error, journal or log lines of a run as JSON, whole."""
     del who
     client = pages.web.client
+    if what == "logs":
+        return JSONResponse([{**asdict(one), "at": one.at.isoformat()} for one in await client.logs(run_id)])
     if what == "journal":
         return JSONResponse([raw_of(event) for event in await client.history(run_id)])
     if what not in {"input", "result", "error"}:
-        raise Problem(404, "not-found", "Not found", "There are input, result, error and journal.")
+        raise Problem(404, "not-found", "Not found", "There are input, result, error, journal and logs.")
     return JSONResponse(getattr(await client.state(run_id), what))

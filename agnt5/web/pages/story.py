@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from agnt5.client import AsyncClient
+from agnt5.client.logs import LogLine
 from agnt5.client.moments import brief, collapse
 from agnt5.client.runs import RunState
 from agnt5.client.spending import spent_in
@@ -26,6 +27,9 @@ MOST_RETRIED = 40
 """Retried children whose attempts are drawn."""
 
 ENTRIES = 100
+LINES = 100
+"""Log lines that a page shows: the latest."""
+
 _SUMMARY = 140
 _EPOCH_MS = 1_000_000_000_000
 _OUTCOMES = {
@@ -46,7 +50,10 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Story:
-    """One run. Of all the children that were `born`, `children` are the latest; `spent` is what its models cost."""
+    """One run. Of all the children that were `born`, `children` are the latest; `spent` is what its models cost.
+
+    `lines` are the latest that its code has logged; `older_lines` more are kept.
+    """
 
     run: RunState
     first: ev.RunStarted | None
@@ -59,6 +66,8 @@ class Story:
     journal_page: int
     journal_pages: int
     spent: str
+    lines: list[LogLine]
+    older_lines: int
 
 
 async def story_of(client: AsyncClient, run_id: str, *, journal_page: int | None, every: bool) -> Story:
@@ -76,12 +85,13 @@ async def story_of(client: AsyncClient, run_id: str, *, journal_page: int | None
     known |= {child.id: one for child, one in zip(retried, seen, strict=False)}
     pages = max(1, -(-len(events) // ENTRIES))
     page = pages if journal_page is None else max(1, min(journal_page, pages))
+    lines = await client.logs(run_id)
     chart, foldable = _chart(run, events, children, known, every=every)
     first = events[0] if events and isinstance(events[0], ev.RunStarted) else None
     return Story(
         run=run, first=first, chart=chart, children=children, born=len(born), foldable=foldable,
         length=len(events), entries=entries_of(events, (page - 1) * ENTRIES), journal_page=page, journal_pages=pages,
-        spent=spent_in(events).total(),
+        spent=spent_in(events).total(), lines=lines[-LINES:], older_lines=max(0, len(lines) - LINES),
     )  # fmt: skip
 
 
