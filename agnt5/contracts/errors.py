@@ -263,7 +263,7 @@ def error_data(error: BaseException, *, where: str = "") -> dict[str, Any]:
         if error.details is not None:
             data["details"] = error.details
         return data
-    text = "".join(traceback.format_exception(type(error), error, _from_user_code(error)))
+    text = "".join(traceback.format_exception(type(error), error, from_user_code(error)))
     data = {
         "type": type(error).__name__,
         "message": str(error),
@@ -275,7 +275,7 @@ def error_data(error: BaseException, *, where: str = "") -> dict[str, Any]:
     return data
 
 
-def _from_user_code(error: BaseException) -> TracebackType | None:
+def from_user_code(error: BaseException) -> TracebackType | None:
     """An error's traceback without the frames of the runtime that lead to the user's code."""
     frame = error.__traceback__
     while frame is not None and frame.tb_frame.f_code.co_filename.startswith(_RUNTIME):

@@ -11,6 +11,7 @@ import logging
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context, copy_context
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from agnt5 import codec
@@ -27,6 +28,7 @@ from agnt5.contracts.errors import (
     TaskFailedError,
     error_data,
     from_data,
+    from_user_code,
 )
 from agnt5.contracts.runs import RunStatus
 from agnt5.contracts.traces import Trace, trace_of
@@ -433,9 +435,10 @@ class LiveRun:
         """Stop the code without a trace."""
 
 
-def _traced(error: BaseException) -> BaseException | None:
-    """What is logged with a failure: the error, if it came out of code and so has a traceback."""
-    return error if error.__traceback__ is not None else None
+def _traced(error: BaseException) -> tuple[type[BaseException], BaseException, TracebackType] | None:
+    """What is logged with a failure: where in the user's code the error comes from, if it comes from code."""
+    frames = from_user_code(error)
+    return None if frames is None else (type(error), error, frames)
 
 
 def _error_json(data: dict[str, Any]) -> bytes:
