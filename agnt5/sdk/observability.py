@@ -45,6 +45,11 @@ class RunLog(logging.LoggerAdapter[logging.Logger]):
         self._silent = silent
         mark_records()
 
+    @property
+    def disabled(self) -> bool:
+        """Whether its logger is switched off; structlog asks for it."""
+        return self.logger.disabled
+
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
         """Merge the run's fields under the call's own."""
         given = kwargs.get("extra")

@@ -18,6 +18,11 @@ OURS = "agnt5."
 RUN_LOGGER = "agnt5.run"
 """Root of the loggers that handlers write to: `agnt5.run.<service>.<handler>`."""
 
+OF_A_RUN = (
+    "run_id", "step_id", "attempt", "service", "handler", "trace_id", "span_id", "correlation_id",
+)  # fmt: skip
+"""The names of a run's fields."""
+
 STANDARD = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"})
 """What each record has by itself."""
 
@@ -119,7 +124,7 @@ class RunFields(logging.Filter):
 
 def is_repeated(record: logging.LogRecord) -> bool:
     """Whether a replay says again what was said before; what agnt5 itself has to say of it is news."""
-    return is_silent() and (not record.name.startswith(OURS) or record.name.startswith(RUN_LOGGER))
+    return is_silent() and (not record.name.startswith(OURS) or record.name.startswith(f"{RUN_LOGGER}."))
 
 
 def add_run_fields(

@@ -11,7 +11,7 @@ from typing import Any
 from agnt5.contracts.errors import ConfigurationError
 from agnt5.contracts.ids import CHILD
 from agnt5.contracts.masking import masked
-from agnt5.telemetry.logs import RUN_LOGGER, RunFields, exception_of, fields_of, mark_records, text_of
+from agnt5.telemetry.logs import OF_A_RUN, RUN_LOGGER, RunFields, exception_of, fields_of, mark_records, text_of
 
 FORMATS = ("console", "json")
 
@@ -96,7 +96,7 @@ class ConsoleLines(logging.Formatter):
 def _in_short(record: logging.LogRecord, message: str) -> str:
     """`run=order-17 handler=orders.fulfil attempt=1 step=charge size=3`, without what the line says anyway."""
     fields = fields_of(record)
-    run = record.__dict__.get("agnt5") or fields
+    run = record.__dict__.get("agnt5") or {name: fields[name] for name in OF_A_RUN if name in fields}
     parts: list[str] = []
     if (run_id := run.get("run_id")) and str(run_id) not in message:
         parts.append(f"run={field_word(run_id)}")

@@ -66,7 +66,7 @@ class Keeper:
         fields = FIELDS.get()
         if fields is None or self._most == 0 or is_repeated(record):
             return
-        if record.levelno < logging.INFO and not record.name.startswith(RUN_LOGGER):
+        if record.levelno < logging.INFO and not record.name.startswith(f"{RUN_LOGGER}."):
             return  # what libraries tell to those who mend them
         at_us = int(record.created * 1_000_000) + self._offset_ms() * 1000
         line = b"%s.%09d|%s" % (self._writer.encode(), next(self._count), line_of(record))
