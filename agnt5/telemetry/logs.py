@@ -66,7 +66,7 @@ def mark_records(elsewhere: Elsewhere | None = None) -> None:
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:
     """All fields of a record: its run's, then those of `extra=`, which win."""
     own = record.__dict__
-    said = "data" if record.name.startswith("celery.") else None  # the message's arguments once more
+    said = "data" if str(record.name).startswith("celery.") else None  # the message's arguments once more
     extra = {name: value for name, value in own.items() if name not in _NO_FIELDS and name != said}
     found = {**(own.get("agnt5") or {}), **extra}
     fields = own.get("fields")
