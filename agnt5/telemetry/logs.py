@@ -67,10 +67,11 @@ def fields_of(record: logging.LogRecord) -> dict[str, Any]:
     """All fields of a record: its run's, then those of `extra=`, which win."""
     own = record.__dict__
     said = "data" if str(record.name).startswith("celery.") else None  # the message's arguments once more
-    extra = {name: value for name, value in own.items() if name not in _NO_FIELDS and name != said}
-    found = {**(own.get("agnt5") or {}), **extra}
-    fields = own.get("fields")
-    return {**found, **fields} if isinstance(fields, dict) else found
+    found = dict(own.get("agnt5") or {})
+    if isinstance(fields := own.get("fields"), dict):  # what a filter changed or took away is so
+        found.update((name, value) for name, value in fields.items() if name in TAKEN or name in own)
+    found.update((name, value) for name, value in own.items() if name not in _NO_FIELDS and name != said)
+    return found
 
 
 def text_of(record: logging.LogRecord) -> str:

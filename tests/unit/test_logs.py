@@ -188,6 +188,23 @@ def test_a_run_s_logger_is_a_standard_one(heard):
     assert heard.last.getMessage() == "said"
 
 
+def test_what_a_filter_changes_or_takes_away_is_so(heard):
+    def redact(record: logging.LogRecord) -> bool:
+        record.password = "***"
+        del record.card
+        return True
+
+    log = run_log()
+    log.logger.addFilter(redact)
+    try:
+        log.info("said", extra={"first": 1, "password": "hunter22", "card": 4111, "name": "Ann"})
+    finally:
+        log.logger.removeFilter(redact)
+    assert list(fields_of(heard.last).items())[-3:] == [("first", 1), ("password", "***"), ("name", "Ann")]
+    assert "hunter22" not in JsonLines().format(heard.last) + ConsoleLines().format(heard.last)
+    assert "card" not in json_of(heard.last)
+
+
 # ---- structlog
 
 
