@@ -374,8 +374,18 @@ def test_a_handler_logs_with_what_it_adds(cluster):
     (worker, _) = cluster.nodes
     run = cluster.client.start("documented.tracked_operation", {"data": {"a": 1, "b": 2}})
     assert run.result(timeout=20) == {"a": 2, "b": 4}
-    worker.says("agnt5.run.documented.tracked_operation: Processing started")
-    worker.says("agnt5.run.documented.tracked_operation: Processing completed")
+    started, completed = run.logs()
+    for line, message, fields in (
+        (started, "Processing started", {"data_size": 2}),
+        (completed, "Processing completed", {"result_size": 2}),
+    ):
+        worker.says(f"agnt5.run.documented.tracked_operation: {message}  run={run.id} {_words(fields)}")
+        assert (line.level, line.message, line.fields, line.attempt) == ("INFO", message, fields, 0)
+        assert line.logger == "agnt5.run.documented.tracked_operation"
+
+
+def _words(fields):
+    return " ".join(f"{name}={value}" for name, value in fields.items())
 
 
 def test_a_handler_logs_the_traceback_of_what_it_raises_on(cluster):
@@ -386,6 +396,9 @@ def test_a_handler_logs_the_traceback_of_what_it_raises_on(cluster):
     assert failed.value.type == "UnprocessableError"
     worker.says("agnt5.run.documented.tracked_operation: Processing failed")
     worker.says("surroundings.UnprocessableError: cannot process bad data")
+    line = next(line for line in run.logs() if line.message == "Processing failed")
+    assert (line.level, line.fields) == ("ERROR", {})
+    assert line.exception.endswith("surroundings.UnprocessableError: cannot process bad data")
 
 
 def test_headers_of_the_start_are_read_in_any_case(cluster):

@@ -22,6 +22,7 @@ BUDGETS = "tests/store/test_budget_scripts.py"
 SPENDING = "tests/property/test_budget_machine.py"
 CALLS = "tests/store/test_entity_scripts.py"
 STREAMS = "tests/store/test_streams.py"
+LINES = "tests/store/test_kept_lines.py"
 
 
 class Mutant(NamedTuple):
@@ -184,6 +185,16 @@ MUTANTS: dict[str, Mutant] = {
         STREAMS, "redis.call('PUBLISH', 'agnt5:out:' .. id, count .. '-0')\n"
     ),
     "the stream outlives its run": Mutant(STREAMS, "redis.call('PEXPIRE', P .. 'out:' .. id, retention)\n"),
+    "kept lines outlive their run": Mutant(LINES, "redis.call('PEXPIRE', P .. 'logs:' .. id, retention)\n"),
+    "a line after the end is kept for good": Mutant(
+        LINES, "if left >= 0 then redis.call('PEXPIRE', key, math.max(left, 1)) end\n"
+    ),
+    "lines of no run are kept": Mutant(LINES, "if left == -2 then return { 'GONE' } end\n"),
+    "lines have no limit": Mutant(LINES, "redis.call('ZREMRANGEBYRANK', key, 0, -1 - tonumber(ARGV[2]))\n"),
+    "the oldest lines stay": Mutant(
+        LINES, "key, 0, -1 - tonumber(ARGV[2]))", "key, tonumber(ARGV[2]), -1)"
+    ),
+    "lines of a run that is opened again expire": Mutant(LINES, "'out:', 'logs:' }", "'out:' }"),
     "memory is not looked at": Mutant(OUTAGES, "#!lua\n", "#!lua flags=allow-oom\n"),
 }  # fmt: skip
 

@@ -24,6 +24,24 @@ async def echo(ctx: Context, value: object = None) -> object:
     return value
 
 
+@function
+async def logs(ctx: Context, lines: int = 3) -> None:
+    for number in range(lines):
+        ctx.log().info("line %d", number)
+    ctx.log().warning(HOSTILE, extra={"name": HOSTILE, HOSTILE: 1, "long": "x" * 900})
+    try:
+        raise ValueError(HOSTILE)
+    except ValueError:
+        ctx.log().exception("it failed")
+
+
+@workflow
+async def logs_on(ctx: Context) -> None:
+    ctx.log().info("before the signal")
+    await ctx.signal("go")
+    ctx.log().info("behind the signal")
+
+
 @function(retries=1)
 async def broken(ctx: Context, text: str = HOSTILE) -> None:
     raise ValueError(text)

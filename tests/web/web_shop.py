@@ -15,6 +15,12 @@ async def add(ctx: Context, a: int, b: int = 1) -> int:
 
 
 @function
+async def logs(ctx: Context, lines: int) -> None:
+    for number in range(lines):
+        ctx.log().log(20 + number % 2 * 10, "line %d", number, extra={"number": number})
+
+
+@function
 async def headers(ctx: Context) -> dict:
     return dict(ctx.headers())
 
