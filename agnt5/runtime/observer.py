@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
 from agnt5.contracts.errors import RunFailedError
+from agnt5.sdk.port import ModelCall
 from agnt5.store.replies import Claimed
 
 if TYPE_CHECKING:
@@ -40,6 +41,11 @@ class Observer:
         """Around a step that is really run. What leaves it is the step's error."""
         del live, name
         yield
+
+    def asks(self, call: ModelCall) -> AbstractContextManager[None]:
+        """Around a call of a language model that is really made, inside its step. What leaves it is its error."""
+        del call
+        return contextlib.nullcontext()
 
     def retried(self, live: LiveRun, error: RunFailedError, delay_ms: int) -> None:
         """An attempt failed, and another one follows after the delay."""
