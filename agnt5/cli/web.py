@@ -14,6 +14,7 @@ from typing import Any
 from agnt5.cli.output import as_json, err, line, styled
 from agnt5.cli.place import chosen_url
 from agnt5.contracts.errors import ConfigurationError
+from agnt5.telemetry import metrics_endpoint
 
 GRACE_S = 5
 """How long open requests may take to end at shutdown."""
@@ -42,6 +43,8 @@ def serve(url: str | None, *, host: str, port: int, tokens: Path | None, pages: 
     line(f"agnt5 web: http://{shown}:{listener.getsockname()[1]}")
     sys.stdout.flush()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    metrics_endpoint.prepare(api.state.agnt5.settings, "web")
+    metrics_endpoint.serve(api.state.agnt5.settings)
     config = uvicorn.Config(
         api,
         log_config=None,
