@@ -45,7 +45,7 @@ class Metrics:
     @overload
     def timing(self, name: str, /, **labels: Any) -> Timing: ...
     def timing(self, name: str, /, milliseconds: float | None = None, **labels: Any) -> Timing | None:
-        """A histogram of times, measured or told: `with timing(name):`, `@timing(name)`, or with the milliseconds.
+        """Put a time into a histogram: given in milliseconds, or measured around a block (`with`) or a function (`@`).
 
         It is kept in seconds under `<name>_seconds`; a name that ends in `ms` or `seconds` stays as it is and says the
         unit. In a workflow, a time that began while it was replayed is not recorded: nobody knows how long it took.
