@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from agnt5.contracts.ids import queue_of
 from agnt5.contracts.runs import Kind
+from agnt5.replay.events import RunStarted
 from agnt5.sdk.port import ModelCall
 from agnt5.store.link import Link
 from agnt5.store.replies import Claimed
@@ -93,8 +94,8 @@ class RunFigures:
 
     def ended(self, live: LiveRun, status: str) -> None:
         if self._to.on:
-            created_ms = _created_ms(live.claimed) if live.claimed.entries else None
-            took_s = None if created_ms is None else max(0, live.host.clock_ms() - created_ms) / 1000
+            started: RunStarted | None = getattr(live, "started", None)  # None: it ended before its code began
+            took_s = None if started is None else max(0, live.host.clock_ms() - started.at) / 1000
             self._to.ended(live.handler.address, status, took_s)
 
     def parked(self, live: LiveRun) -> None:

@@ -26,6 +26,9 @@ TICK_S = 0.25
 HOLD_S = 0.5
 """How long a call waits that the server could not take (out of memory, disk full) before it is sent again."""
 
+WATCH_EVERY = 4
+"""Of so many writes, the round trip of one is measured where somebody watches."""
+
 _AGAIN = ("LOADING", "READONLY", "MASTERDOWN", "TRYAGAIN", "CLUSTERDOWN", "BUSY ")
 _FULL = ("OOM", "MISCONF", "NOREPLICAS")
 _RESENDS = 200
@@ -58,7 +61,7 @@ class Link:
     `patience_s`: how long a call may wait through an outage before it raises `StoreUnavailableError`; None
     waits for as long as it takes (what a worker wants). A server that is full counts as an outage for those who
     wait without limit, because a numbered write cannot be left out; others get `StoreFullError` at once.
-    `watch` is told how many seconds the first call of a write took to its reply; of one write at a time.
+    `watch` is told how many seconds the first call of a write took to its reply: of each fourth write, one at a time.
     """
 
     def __init__(self, url: str, *, name: str = "agnt5", patience_s: float | None = None) -> None:
@@ -155,7 +158,7 @@ class Link:
         calls, self._unsent = self._unsent, []
         self._sent.extend(calls)
         self.writes += 1
-        if self.watch is not None and self._watched is None:
+        if self.watch is not None and self._watched is None and self.writes % WATCH_EVERY == 0:
             assert self._loop is not None
             self._watched, self._watched_since_s = calls[0], self._loop.time()
         self._wire.write(calls[0].data if len(calls) == 1 else b"".join([call.data for call in calls]))

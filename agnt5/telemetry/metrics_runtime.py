@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from time import perf_counter
-from typing import Any, Self
+from typing import Any
 
 from agnt5.telemetry.figures import Figures, Queue
 from agnt5.telemetry.metrics_table import OF_ROLE, Figure, Role
@@ -21,28 +21,23 @@ _METHODS = {"counter": "inc", "histogram": "observe", "gauge": "set"}
 _STEP_KINDS = {"llm": "llm", "tool": "tool"}
 
 
+Ended = Callable[[type[BaseException] | None, float], None]
+"""Told what an error left a piece of work (None: none did), and how many seconds it took."""
+
+
 class _Measured:
-    """Around a piece of work: tells how long it took, and how it ended where the figure wants to know."""
+    """Around a piece of work. Made for each, so it is small."""
 
-    __slots__ = ("_begun_s", "_key", "_told", "_with_outcome")
+    __slots__ = ("_begun_s", "_ended")
 
-    def __init__(self, told: Callable[..., None], key: tuple[str, ...], *, with_outcome: bool = True) -> None:
-        self._told = told
-        self._key = key
-        self._with_outcome = with_outcome
+    def __init__(self, ended: Ended) -> None:
+        self._ended = ended
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> None:
         self._begun_s = perf_counter()
-        return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        took_s = perf_counter() - self._begun_s
-        if not self._with_outcome:
-            self._told(took_s, *self._key)
-        elif kind is None:
-            self._told(took_s, *self._key, "completed")
-        else:
-            self._told(took_s, *self._key, "cancelled" if issubclass(kind, asyncio.CancelledError) else "failed")
+        self._ended(kind, perf_counter() - self._begun_s)
 
 
 class PrometheusFigures(Figures):
@@ -57,6 +52,7 @@ class PrometheusFigures(Figures):
         self._registry = registry or prometheus_client.REGISTRY
         self._made: dict[str, Any] = {}
         self._bound: dict[tuple[str, ...], Callable[[float], None]] = {}
+        self._ends: dict[tuple[str, ...], Ended] = {}
         self._models: set[str] = set()
         self._queues: set[str] = set()
         self._told = False
@@ -98,6 +94,24 @@ class PrometheusFigures(Figures):
                 self._told = True
                 logger.warning("figure %s was not counted: %r; further such errors are not told", key[0], error)
 
+    def _measured(self, *key: str, outcome: bool = True) -> _Measured:
+        """Around a piece of work whose time goes to a figure; with its outcome as the last label."""
+        ended = self._ends.get(key)
+        if ended is None:
+            ended = self._ends[key] = self._with_outcome(key) if outcome else lambda _, took_s: self._tell(took_s, *key)
+        return _Measured(ended)
+
+    def _with_outcome(self, key: tuple[str, ...]) -> Ended:
+        completed, failed, cancelled = ((*key, outcome) for outcome in ("completed", "failed", "cancelled"))
+
+        def ended(kind: type[BaseException] | None, took_s: float) -> None:
+            if kind is None:
+                self._tell(took_s, *completed)
+            else:
+                self._tell(took_s, *(cancelled if issubclass(kind, asyncio.CancelledError) else failed))
+
+        return ended
+
     # ---- runs
 
     def claimed(self, handler: str, *, first: bool) -> None:
@@ -118,14 +132,14 @@ class PrometheusFigures(Figures):
         self._tell(seconds, "agnt5_entity_lock_wait_seconds", handler)
 
     def attempt(self, handler: str) -> _Measured:
-        return _Measured(self._tell, ("agnt5_attempt_seconds", handler))
+        return self._measured("agnt5_attempt_seconds", handler)
 
     def activation(self, handler: str) -> _Measured:
-        return _Measured(self._tell, ("agnt5_activation_seconds", handler), with_outcome=False)
+        return self._measured("agnt5_activation_seconds", handler, outcome=False)
 
     def step(self, handler: str, name: str) -> _Measured:
         kind = _STEP_KINDS.get(name.partition(":")[0], "step") if ":" in name else "step"
-        return _Measured(self._tell, ("agnt5_step_seconds", handler, kind))
+        return self._measured("agnt5_step_seconds", handler, kind)
 
     def retried(self, handler: str) -> None:
         self._tell(1, "agnt5_retries", handler)

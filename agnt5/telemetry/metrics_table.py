@@ -42,7 +42,7 @@ SHARED = (
     Figure("agnt5_store_calls", "counter", "Commands and scripts sent to Redis."),
     Figure("agnt5_store_writes", "counter", "Writes to Redis' socket; each carries all calls of a moment."),
     Figure(
-        "agnt5_store_round_trip_seconds", "histogram", "From a write to its first reply, one sample at a time.",
+        "agnt5_store_round_trip_seconds", "histogram", "From a write to Redis to its reply; of each fourth write.",
         buckets=SHORT,
     ),
     Figure("agnt5_store_reconnects", "counter", "Connections to Redis made anew."),
