@@ -18,8 +18,8 @@ from agnt5.telemetry.metrics_table import Role
 
 logger = logging.getLogger("agnt5.metrics")
 
-RETRY_S = 5.0
-TIDY_S = 30.0
+TURN_S = 5.0
+"""How often a port that was taken is tried again, and what ended children left is tidied up."""
 
 
 class Endpoint:
@@ -56,7 +56,7 @@ class Endpoint:
                     self._tidy()
             except Exception as error:  # noqa: BLE001 - a thread that ends would never try again
                 self._tell_once(f"serving metrics: {error!r}")
-            self._stop.wait(RETRY_S if self._server is None else TIDY_S)
+            self._stop.wait(TURN_S)
 
     def _bind(self) -> None:
         from prometheus_client import start_http_server  # noqa: PLC0415 - only where it is served
