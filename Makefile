@@ -13,12 +13,16 @@ JOBS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2) + 1)
 CHROMIUM = $${AGNT5_CHROMIUM:-$$(command -v chromium || command -v chromium-browser || command -v google-chrome \
 	|| command -v google-chrome-stable)}
 
-.PHONY: help demo test browser check format bench chaos clean
+# what checks the alert rules: AGNT5_PROMTOOL, one in the PATH, or that of Debian's package prometheus, unpacked here
+PROMTOOL := .venv/promtool/promtool
+
+.PHONY: help demo test browser promtool check format bench chaos clean
 
 help:
 	@echo "make demo    see a workflow survive the SIGKILL of its worker (about 20 s)"
 	@echo "make test    all tests, on real servers and real Celery processes"
 	@echo "make browser a Chromium for the tests of the pages, if there is none"
+	@echo "make promtool what checks the alert rules, if there is none"
 	@echo "make check   format, lint, types, layers, unit tests"
 	@echo "make format  let ruff format and mend what it can"
 	@echo "make bench   figures against plain Celery on this machine"
@@ -37,7 +41,7 @@ demo: $(ENV)
 	@$(BIN)/agnt5 demo
 
 # a file's tests stay together: most files have servers and workers of their own
-test: $(ENV) browser
+test: $(ENV) browser promtool
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not chaos"
 
 browser:
@@ -48,6 +52,18 @@ browser:
 		|| { echo "apt-get could not install chromium; install it by hand, or set AGNT5_CHROMIUM to a Chromium" >&2; exit 1; }; \
 	else echo "the tests of the pages need a Chromium and there is none: install it" \
 		"(Debian and Ubuntu: apt-get install chromium), or set AGNT5_CHROMIUM to its path" >&2; exit 1; fi
+
+promtool: $(ENV)
+	@if [ -x "$${AGNT5_PROMTOOL:-$$(command -v promtool)}" ] || [ -x $(PROMTOOL) ]; then :; \
+	elif command -v apt-get >/dev/null 2>&1 && command -v dpkg-deb >/dev/null 2>&1; then \
+		echo "unpacking promtool of Debian's package prometheus into $(dir $(PROMTOOL))"; \
+		folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && chmod 755 "$$folder" \
+		&& { [ "$$(id -u)" != 0 ] || apt-get update -qq; } \
+		&& (cd "$$folder" && apt-get download -qq prometheus && dpkg-deb -x prometheus_*.deb .) \
+		&& mkdir -p $(dir $(PROMTOOL)) && cp "$$folder/usr/bin/promtool" $(PROMTOOL) && $(PROMTOOL) --version >/dev/null \
+		|| { echo "apt-get could not bring promtool; put it into the PATH, or set AGNT5_PROMTOOL to its path" >&2; exit 1; }; \
+	else echo "the tests of the alert rules need promtool and there is none: put the one of a Prometheus release" \
+		"(https://prometheus.io/download) into the PATH, or set AGNT5_PROMTOOL to its path" >&2; exit 1; fi
 
 check: $(ENV)
 	$(BIN)/ruff format --check .

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import redis
+from support import promtool as promtools
 from support.mutants import apply_mutant
 from support.proxy import Proxy
 from support.server import Server
@@ -71,3 +72,9 @@ async def link(redis_url: str) -> AsyncIterator[Link]:
 async def store(link: Link) -> Store:
     """A store on the shared server, with a retention of a minute."""
     return Store(link, shards=16, retention_ms=60_000)
+
+
+@pytest.fixture(scope="session")
+def promtool() -> str:
+    """Where promtool is; a test fails that needs it and finds none."""
+    return promtools.found()

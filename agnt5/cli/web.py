@@ -13,6 +13,7 @@ from typing import Any
 from agnt5.cli.output import as_json, err, line, styled
 from agnt5.cli.place import chosen_url
 from agnt5.contracts.errors import ConfigurationError
+from agnt5.telemetry import metrics_endpoint
 from agnt5.telemetry.logs_format import set_up
 
 GRACE_S = 5
@@ -44,6 +45,8 @@ def serve(
     line(f"agnt5 web: http://{shown}:{listener.getsockname()[1]}")
     sys.stdout.flush()
     set_up(api.state.agnt5.settings.log_format, level)
+    metrics_endpoint.prepare(api.state.agnt5.settings, "web")
+    metrics_endpoint.serve(api.state.agnt5.settings)
     config = uvicorn.Config(
         api,
         log_config=None,

@@ -90,6 +90,29 @@ def _choice(*words: str) -> _Reader:
     return _Reader(" or ".join(words), read)
 
 
+def _ports() -> _Reader:
+    def read(value: Any) -> range:
+        first, found, last = str(value).partition("-")
+        if isinstance(value, bool) or (not found and int(first) == 0):
+            return range(0)
+        ports = range(int(first), int(last if found else first) + 1)
+        if not ports or ports[0] < 1 or ports[-1] > 65_535:  # noqa: PLR2004 - the highest port there is
+            raise ValueError
+        return ports
+
+    return _Reader("a port ('9808'), a range of them ('9808-9819'), or 0 for none", read)
+
+
+def _address() -> _Reader:
+    def read(value: Any) -> str:
+        found = str(value).strip()
+        if not found or re.search(r"[\s/]", found):
+            raise ValueError
+        return found.removeprefix("[").removesuffix("]")
+
+    return _Reader("a host name or address, such as '127.0.0.1' or '0.0.0.0'", read)
+
+
 def _secret(least: int) -> _Reader:
     def read(value: Any) -> str:
         if len(value.strip()) < least:
@@ -140,6 +163,11 @@ class Settings:
     """What links to decide an approval are signed with: the same on all workers and web servers."""
     web_url: str = _setting("", _url("http", "https"))
     """Where people reach the web pages: what links to decide an approval begin with."""
+
+    metrics_port: range = _setting(range(0), _ports())
+    """Where each worker and beat serves `/metrics`: of a range the first port that is free; none where it is empty."""
+    metrics_host: str = _setting("127.0.0.1", _address())
+    """The address for that: by default this machine only; `0.0.0.0` (all) is what a container needs."""
 
     payload_limit: int = _setting(1_048_576, _size())
     """Bytes of JSON of one input, result, step result or signal."""

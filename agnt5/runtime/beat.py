@@ -19,6 +19,7 @@ from celery.beat import Scheduler as CeleryScheduler
 from agnt5.contracts.clock import at_ms
 from agnt5.contracts.errors import Agnt5Error, StoreUnavailableError
 from agnt5.runtime.dispatch import Dispatcher
+from agnt5.runtime.looks import Looks
 from agnt5.runtime.process import Runtime
 from agnt5.runtime.schedules import Schedules
 from agnt5.runtime.sweep import LOOK_MS, Sweeper
@@ -27,6 +28,7 @@ from agnt5.store.opening import open_store
 from agnt5.store.scripts import script
 from agnt5.store.store import Store
 from agnt5.store.subscriber import Subscriber
+from agnt5.telemetry import metrics_endpoint
 
 logger = logging.getLogger("agnt5.beat")
 
@@ -49,10 +51,13 @@ class Beat:
     async def open(self) -> None:
         """Connect. Raises `ConfigurationError` for a server that cannot be used."""
         runtime = self._runtime
+        metrics_endpoint.prepare(runtime.settings, "beat")
+        metrics_endpoint.serve(runtime.settings)
         self._store = store = await open_store(runtime.settings, name="agnt5:beat")
         self._dispatcher: Dispatcher = await runtime.dispatcher(store)
         self._sweeper = Sweeper(store, self._dispatcher, runtime.settings)
         self._schedules = Schedules(store, self._dispatcher, runtime.settings, runtime.registry)
+        self._looks = Looks(store, runtime.settings)
         self._ears = Subscriber(store.link.address, lambda *_: self._nudged.set(), self._nudged.set)
         await self._ears.connect()
         await self._ears.subscribe(keys.BEAT_CHANNEL)
@@ -71,6 +76,7 @@ class Beat:
         if loop.time() >= self._due_trim_s:
             self._due_trim_s = loop.time() + TRIM_S
             await self._sweeper.trim()
+        await self._looks.turn()
         waits = [ms / 1000 for ms in (timer_ms, cron_ms) if ms is not None]
         wait_s = min([at_most_s, self._due_look_s - loop.time(), *waits])
         if wait_s > 0:

@@ -7,11 +7,13 @@ import hashlib
 import logging
 import uuid
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from agnt5.contracts.budgets import SORTS, Amounts, Reserved, ScopedBudget, Spent, dollars
 from agnt5.contracts.clock import at_ms
 from agnt5.contracts.errors import BudgetExceededError
+from agnt5.sdk.port import ModelCall
 from agnt5.store.budgets import Refusal
 
 if TYPE_CHECKING:
@@ -51,6 +53,10 @@ class HostEffects:
             self._warn_once(spent.model)
         if reserved.budgets:
             await asyncio.shield(self._host.spawn(self._settle(reserved.budgets, reserved.nonce, spent.amounts())))
+
+    def asks(self, call: ModelCall) -> AbstractContextManager[None]:
+        """Around a call of a language model that really happens. See `HostPort`."""
+        return self._host.observer.asks(call)
 
     async def _hold(self, reserved: Reserved, operation: str, estimate: Amounts) -> tuple[ScopedBudget, Refusal] | None:
         """One budget after the other, each in its own shard; those before one that refuses get back what they gave."""

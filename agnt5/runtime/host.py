@@ -109,6 +109,7 @@ class Host:
         logs_kept.listen()
         await self._mail.connect()
         await self._mail.subscribe(keys.host_channel(self.name))
+        self.observer.turned(self)
         self.spawn(self._housekeeping())
 
     # ---- messages
@@ -140,8 +141,9 @@ class Host:
         await self._begin(self._live(handler, arrival.run_id, claimed, slot, snapshot), claimed)
 
     def _live(
-        self, handler: Handler, run_id: str, claimed: Claimed, slot: Slot | None, snapshot: Snapshot | None
-    ) -> LiveRun:
+        self, handler: Handler, run_id: str, claimed: Claimed, slot: Slot | None, snapshot: Snapshot | None, *,
+        by_message: bool = True,
+    ) -> LiveRun:  # fmt: skip
         """A claimed run in memory; `snapshot` is of the entity that it is a call of."""
         own = Ownership(run_id, self.name, claimed.epoch)
         live: LiveRun
@@ -153,7 +155,7 @@ class Host:
         else:
             live = LiveFunction(self, handler, own, claimed, slot)
         self.live[run_id] = live
-        self.observer.claimed(live, claimed)
+        self.observer.claimed(live, claimed, by_message=by_message)
         return live
 
     async def _begin(self, live: LiveRun, claimed: Claimed) -> None:
@@ -172,7 +174,8 @@ class Host:
         elif run_id not in self.live:
             self.calls.adopted += 1
             slot = self.teller.slot(run_id, handler.address)
-            self.spawn(self._adopted(self._live(handler, run_id, claimed, slot, snapshot), claimed))
+            live = self._live(handler, run_id, claimed, slot, snapshot, by_message=False)
+            self.spawn(self._adopted(live, claimed))
 
     async def _adopted(self, live: LiveRun, claimed: Claimed) -> None:
         try:
@@ -327,6 +330,7 @@ class Host:
         reconnects = self.store.link.reconnects
         for turn in count(1):
             await asyncio.sleep(1.0)
+            self.observer.turned(self)
             if reconnects != self.store.link.reconnects or turn % RECONCILE_TURNS == 0:
                 reconnects = self.store.link.reconnects
                 self.spawn(self.reconcile())
@@ -400,6 +404,7 @@ class Host:
                 task.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
         await self.logs.close()
+        self.observer.turned(self)
         await self._mail.close()
         with contextlib.suppress(Agnt5Error):
             # not taken off the list: beat looks for what may be left, at once, and strikes it off

@@ -12,6 +12,7 @@ from agnt5.runtime.sweep import reap_host
 from agnt5.store import keys
 from agnt5.store.replies import pairs
 from agnt5.store.store import Store
+from agnt5.telemetry.figures import current
 
 logger = logging.getLogger("agnt5.runtime")
 
@@ -34,6 +35,7 @@ async def reap_predecessors(store: Store, dispatcher: Dispatcher, node: str) -> 
                 continue
             if _process_gone(host, node) or now_ms - int(score) > SILENT_MS:
                 reaped = await reap_host(store, dispatcher, host)
+                current().reaped("silent" if int(score) else "left", reaped)
                 logger.info("took over %d runs of %s, which is gone", reaped, host)
             else:
                 alive = True

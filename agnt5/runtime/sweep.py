@@ -15,8 +15,9 @@ from agnt5.contracts.settings import Settings
 from agnt5.runtime.calls import answer
 from agnt5.runtime.dispatch import Dispatcher
 from agnt5.store import browse, keys
-from agnt5.store.replies import Fired
+from agnt5.store.replies import Fired, pairs
 from agnt5.store.store import Store
+from agnt5.telemetry.figures import current
 
 logger = logging.getLogger("agnt5.beat")
 
@@ -98,6 +99,7 @@ class Sweeper:
                 elif (next_ms := _until(fired)) is not None:
                     wait_ms = next_ms if wait_ms is None else min(wait_ms, next_ms)
             shards = full
+        current().fired(swept.lateness_ms)
         return swept, wait_ms
 
     # ---- liveness
@@ -121,13 +123,17 @@ class Sweeper:
         if now_ms - self._watched_since_ms >= window_ms:
             swept.reaped = await self._reap(now_ms - window_ms)
             swept.resent = await self._requeue(now_ms)
+            current().resent(swept.resent)
         return swept
 
     async def _reap(self, before_ms: int) -> int:
         total = 0
-        for name in await self._store.link.call("ZRANGEBYSCORE", keys.hosts(), "-inf", before_ms):
+        for name, beat_ms in pairs(
+            await self._store.link.call("ZRANGEBYSCORE", keys.hosts(), "-inf", before_ms, "WITHSCORES")
+        ):
             host = name.decode()
             reaped = await reap_host(self._store, self._dispatcher, host)
+            current().reaped("silent" if int(float(beat_ms)) else "left", reaped)
             if reaped:
                 logger.warning("worker %s is dead: %d runs go on elsewhere", host, reaped)
             else:

@@ -17,6 +17,7 @@ from agnt5.runtime.predecessor import reap_predecessors
 from agnt5.runtime.process import Runtime
 from agnt5.runtime.tellers import EventTeller
 from agnt5.store.opening import open_store
+from agnt5.telemetry import metrics_endpoint
 
 logger = logging.getLogger("agnt5.runtime")
 
@@ -54,6 +55,7 @@ class HostStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery is unty
         if isinstance(worker.pool, TaskPool):
             worker.app.agnt5.use_loop(worker.pool.loop, _teller(worker))
             _tune_interpreter()
+        metrics_endpoint.serve(worker.app.agnt5.settings)
 
     def stop(self, worker: Any) -> None:
         """Warm shutdown: park workflows, wait for functions for a while, hand back the rest."""
@@ -94,11 +96,18 @@ def connect(app: Any, runtime: Runtime) -> None:
     def check(sender: Any = None, **_: Any) -> None:
         if sender.app is app:
             runtime.node = sender.hostname
+            metrics_endpoint.prepare(runtime.settings, "worker", forks=_forks(sender.pool_cls))
             _check(runtime)
 
     @signals.worker_process_shutdown.connect(weak=False)  # type: ignore[untyped-decorator]  # Celery is untyped
     def leave(**_: Any) -> None:
         runtime.shut_down(1.0)
+
+
+def _forks(pool: Any) -> bool:
+    """Whether a pool, by name or class, executes in child processes."""
+    place = pool if isinstance(pool, str) else pool.__module__
+    return place == "processes" or "prefork" in place
 
 
 def _check(runtime: Runtime) -> None:

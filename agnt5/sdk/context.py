@@ -29,6 +29,7 @@ from agnt5.sdk.wrong import only_entities, only_workflows
 
 if TYPE_CHECKING:
     from agnt5.sdk.llm import LLM
+    from agnt5.sdk.metrics import Metrics
     from agnt5.sdk.tools import Tools
 
 
@@ -50,6 +51,7 @@ class Context:
         self._place = mapping.Place(port)
         self._llm: LLM | None = None
         self._tools: Tools | None = None
+        self._metrics: Metrics | None = None
 
     # ---- orchestration
 
@@ -301,6 +303,17 @@ class Context:
         if self._log is None:
             self._log = RunLog(self._info.handler, fields_for(self._info), lambda: self._port.replaying)
         return self._log
+
+    def metrics(self) -> Metrics:
+        """Metrics for Prometheus: `.increment(name)`, `.observe(name, value)`, `.gauge(...)`, `.timing(...)`.
+
+        Labels are keyword arguments. Silent while a workflow is replayed; a later attempt of a function counts again.
+        """
+        if self._metrics is None:
+            from agnt5.sdk.metrics import Metrics  # noqa: PLC0415 - only handlers that count pay for it
+
+            self._metrics = Metrics(lambda: self._port.replaying)
+        return self._metrics
 
     # ---- configuration
 

@@ -22,7 +22,7 @@ from agnt5.llm.responses import LLMChunk, LLMResponse
 from agnt5.llm.structured import Wanted, complaint
 from agnt5.llm.tools import Tool
 from agnt5.sdk.llm_stream import LLMStream, Relay
-from agnt5.sdk.port import CommandPort, HostPort, RunInfo
+from agnt5.sdk.port import CommandPort, HostPort, ModelCall, RunInfo
 
 if TYPE_CHECKING:
     from agnt5.sdk.context import Context
@@ -141,7 +141,7 @@ class LLM:
         if self._info.kind == "workflow":
             return LLMStream(lambda: self._step(question, self._whole(question)), self._read(question), None)
         relay = Relay()
-        return LLMStream(lambda: self._step(question, _live(question, relay)), self._read(question), relay)
+        return LLMStream(lambda: self._step(question, self._live(question, relay)), self._read(question), relay)
 
     async def run_tools(  # noqa: PLR0913 - what there is to say about a loop
         self,
@@ -280,28 +280,44 @@ class LLM:
 
     def _whole(self, question: Question) -> Callable[[], Coroutine[Any, Any, LLMResponse]]:
         async def whole() -> LLMResponse:
-            return await provider.ask(question.request)
+            call = self._call(question)
+            with self._host.asks(call):
+                call.response = await provider.ask(question.request)
+            return call.response
 
         return whole
 
+    def _live(self, question: Question, relay: Relay) -> Callable[[], Coroutine[Any, Any, LLMResponse]]:
+        """The step of a stream: what comes goes to its reader, the whole is its value."""
 
-def _live(question: Question, relay: Relay) -> Callable[[], Coroutine[Any, Any, LLMResponse]]:
-    """The step of a stream: what comes goes to its reader, the whole is its value."""
+        async def live() -> LLMResponse:
+            call = self._call(question, streamed=True)
+            with self._host.asks(call):
+                call.response = await _relayed(call, relay)
+            return call.response
 
-    async def live() -> LLMResponse:
-        chunks = provider.stream(question.request)
-        response = LLMResponse()
-        try:
-            async for chunk in chunks:
-                if chunk.response is not None:
-                    response = chunk.response
-                if chunk.text:
-                    await relay.put(LLMChunk(text=chunk.text))
-        finally:
-            await chunks.aclose()
-        return response
+        return live
 
-    return live
+    def _call(self, question: Question, *, streamed: bool = False) -> ModelCall:
+        now_s = asyncio.get_running_loop().time()
+        return ModelCall(run=self._info, request=question.request, begun_s=now_s, streamed=streamed)
+
+
+async def _relayed(call: ModelCall, relay: Relay) -> LLMResponse:
+    """Pass a streamed answer on to its reader, and return the whole of it."""
+    chunks = provider.stream(call.request)
+    response = LLMResponse()
+    try:
+        async for chunk in chunks:
+            if call.first_chunk_s is None:
+                call.first_chunk_s = asyncio.get_running_loop().time()
+            if chunk.response is not None:
+                response = chunk.response
+            if chunk.text:
+                await relay.put(LLMChunk(text=chunk.text))
+    finally:
+        await chunks.aclose()
+    return response
 
 
 def _within_budgets(

@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 from uuid import UUID
 
 from agnt5.contracts.approvals import ApprovalTerms
@@ -19,6 +20,10 @@ from agnt5.contracts.budgets import Reserved, ScopedBudget, Spent
 from agnt5.contracts.ids import first_of
 from agnt5.contracts.traces import NOWHERE, Trace
 from agnt5.sdk.state import StateBuffer
+
+if TYPE_CHECKING:
+    from agnt5.llm.requests import Request
+    from agnt5.llm.responses import LLMResponse
 
 
 class TaskRef(Protocol):
@@ -157,6 +162,29 @@ class HostPort(Protocol):
 
     async def settle(self, reserved: Reserved, spent: Spent) -> None:
         """Put what was really spent in the place of the estimate, once. `Spent(requests=0)` gives all of it back."""
+
+    def asks(self, call: ModelCall) -> AbstractContextManager[None]:
+        """Around a call of a language model that really happens, with its tries: for figures and spans.
+
+        `call.response` is there when it is left without an error; what leaves it otherwise is the call's error.
+        """
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class ModelCall:
+    """One call of a language model by a run: what is asked, then what came of it.
+
+    `request` has the models in the order in which they are asked, and the parameters. `first_chunk_s` is the time of
+    the loop's clock at which the first part of a streamed answer came, `begun_s` that of the call's begin. `response`
+    has the model that answered, usage, cost and the reason of its end; it stays None where the call failed.
+    """
+
+    run: RunInfo
+    request: Request
+    begun_s: float
+    streamed: bool = False
+    first_chunk_s: float | None = None
+    response: LLMResponse | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from agnt5.contracts.errors import ConfigurationError, StoreFullError, StoreUnavailableError
@@ -24,6 +25,9 @@ STALL_S = 10.0
 TICK_S = 0.25
 HOLD_S = 0.5
 """How long a call waits that the server could not take (out of memory, disk full) before it is sent again."""
+
+WATCH_EVERY = 4
+"""Of so many writes, the round trip of one is measured where somebody watches."""
 
 _AGAIN = ("LOADING", "READONLY", "MASTERDOWN", "TRYAGAIN", "CLUSTERDOWN", "BUSY ")
 _FULL = ("OOM", "MISCONF", "NOREPLICAS")
@@ -57,6 +61,7 @@ class Link:
     `patience_s`: how long a call may wait through an outage before it raises `StoreUnavailableError`; None
     waits for as long as it takes (what a worker wants). A server that is full counts as an outage for those who
     wait without limit, because a numbered write cannot be left out; others get `StoreFullError` at once.
+    `watch` is told how many seconds the first call of a write took to its reply: of each fourth write, one at a time.
     """
 
     def __init__(self, url: str, *, name: str = "agnt5", patience_s: float | None = None) -> None:
@@ -65,6 +70,9 @@ class Link:
         self.reconnects = 0
         self.calls = 0
         self.writes = 0
+        self.watch: Callable[[float], None] | None = None
+        self._watched: Call | None = None
+        self._watched_since_s = 0.0
         self._wire: Wire | None = None
         self._sent: deque[Call] = deque()
         self._unsent: list[Call] = []
@@ -150,6 +158,9 @@ class Link:
         calls, self._unsent = self._unsent, []
         self._sent.extend(calls)
         self.writes += 1
+        if self.watch is not None and self._watched is None and self.writes % WATCH_EVERY == 0:
+            assert self._loop is not None
+            self._watched, self._watched_since_s = calls[0], self._loop.time()
         self._wire.write(calls[0].data if len(calls) == 1 else b"".join([call.data for call in calls]))
 
     # ---- receiving
@@ -157,6 +168,10 @@ class Link:
     def _on_reply(self, reply: Any) -> None:
         call = self._sent.popleft()
         self._replies += 1
+        if call is self._watched and self.watch is not None:
+            assert self._loop is not None
+            self._watched = None
+            self.watch(self._loop.time() - self._watched_since_s)
         if isinstance(reply, Exception):
             self._on_error(call, str(reply))
         elif call.script is not None and type(reply) is list and reply[0] == b"GAP" and self._goes_behind(call):
@@ -219,7 +234,7 @@ class Link:
     # ---- mending
 
     def _on_lost(self) -> None:
-        self._wire = None
+        self._wire = self._watched = None
         if self._closed:
             return
         self._unsent = sorted((*self._held, *self._sent, *self._unsent), key=lambda call: call.place)

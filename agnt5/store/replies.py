@@ -52,7 +52,7 @@ class Created:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """Ownership of a run, with the first page of its journal."""
+    """Ownership of a run, with the first page of its journal. `queued_ms`: when it was queued last."""
 
     epoch: str
     attempt: int
@@ -61,8 +61,14 @@ class Claimed:
     generation: int
     seen: int
     length: int
+    queued_ms: int
     now_ms: int
     entries: list[bytes]
+
+    @property
+    def first(self) -> bool:
+        """Whether nobody had claimed it before."""
+        return self.epoch.startswith("1:")
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +202,7 @@ def pairs(flat: Sequence[T]) -> Iterator[tuple[T, T]]:
 
 def claim_of(parts: list[Any]) -> Claimed:
     """What follows a script's word CLAIMED, or an heir's id and handler."""
-    epoch, attempt, failures, crashes, generation, seen, length, now, entries = parts
+    epoch, attempt, failures, crashes, generation, seen, length, queued, now, entries = parts
     return Claimed(
         epoch=epoch.decode(),
         attempt=int(attempt),
@@ -205,6 +211,7 @@ def claim_of(parts: list[Any]) -> Claimed:
         generation=int(generation),
         seen=int(seen),
         length=int(length),
+        queued_ms=int(queued),
         now_ms=int(now),
         entries=entries,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from datetime import datetime, timedelta
 from math import prod
 from os import environ
@@ -20,7 +22,9 @@ __all__ = [
     "perform_search",
     "process",
     "process_item",
+    "process_request",
     "search_web",
+    "time",
     "timedelta",
 ]
 
@@ -144,6 +148,11 @@ def process(data):
     if "bad" in data:
         raise UnprocessableError("cannot process bad data")
     return {key: value * 2 for key, value in data.items()}
+
+
+async def process_request(request):
+    await asyncio.sleep(0.005)
+    return {"answered": request["id"]}
 
 
 # ---- tools

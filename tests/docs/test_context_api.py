@@ -17,12 +17,16 @@ from pathlib import Path
 import pytest
 from support.cluster import Cluster
 from support.llm_server import LLMServer, json_reply, tool_calls
+from support.scraping import free_port, scrape
 from support.waiting import until_sync
 
 from agnt5 import ApprovalRefusedError, Context, LLMResponse, TaskFailedError
 from agnt5.replay.events import StepCompleted
 
 HERE = Path(__file__).parent
+PORT = free_port()
+"""Where the worker serves its metrics."""
+
 TEXT = (HERE / "context-api.md").read_text()
 
 
@@ -74,6 +78,7 @@ AS_THEY_ARE = [
     "LLM Generation: structured",
     "Streaming",
     "Logging",
+    "Metrics",
     "Request Headers",
     "Context Properties",
     "Parallel with Error Handling",
@@ -91,7 +96,6 @@ by name. It is run without the `, ...` of those two calls, and else as it is.
 """
 
 NOT_YET = {
-    "Metrics": "metrics",
     "Distributed Tracing": "trace_span",
     "Secrets": "secrets",
     "Configuration": "config",
@@ -130,7 +134,7 @@ def models() -> Iterator[LLMServer]:
 def cluster(models) -> Iterator[Cluster]:
     with Cluster(["surroundings", "documented"], paths=[HERE]) as cluster:
         (cluster.folder / "documented.py").write_text(documented())
-        yield cluster.start(cluster.worker(**models.env), cluster.beat())
+        yield cluster.start(cluster.worker(**models.env, AGNT5_METRICS_PORT=PORT), cluster.beat())
 
 
 # ---- nothing is forgotten
@@ -399,6 +403,31 @@ def test_a_handler_logs_the_traceback_of_what_it_raises_on(cluster):
     line = next(line for line in run.logs() if line.message == "Processing failed")
     assert (line.level, line.fields) == ("ERROR", {})
     assert line.exception.endswith("surroundings.UnprocessableError: cannot process bad data")
+
+
+def test_what_a_handler_counts_and_measures_is_served_to_prometheus(cluster):
+    for number in range(3):
+        run = cluster.client.start("documented.monitored_function", {"request": {"id": number}})
+        assert run.result(timeout=20) == {"answered": number}
+    seen = scrape(PORT)
+    assert seen.value("requests_count_total", service="api") == 3
+    assert seen.value("latency_ms_count", endpoint="/api/process") == 3
+    assert 3 * 5 <= seen.value("latency_ms_sum", endpoint="/api/process") < 3 * 5000
+    assert seen.value("latency_ms_bucket", endpoint="/api/process", le="2.5") == 0
+
+
+def test_calls_of_models_are_counted_with_their_tokens(cluster, models):
+    models.script("gpt-4o-mini", "It is short.")
+    before = scrape(PORT).sum("agnt5_llm_requests_total", outcome="completed")
+    run = cluster.client.start("documented.summarize", {"text": "It is another long text."})
+    assert run.result(timeout=40) == {"summary": "It is short."}
+    seen = scrape(PORT)
+    assert seen.sum("agnt5_llm_requests_total", outcome="completed") == before + 1
+    assert {one["model"] for one in seen.of("agnt5_llm_requests_total")} >= {"gpt-4o-mini"}
+    assert seen.value("agnt5_llm_tokens_total", model="gpt-4o-mini", direction="output") > 0
+    assert seen.value("agnt5_llm_tokens_total", model="gpt-4o-mini", direction="input") > 0
+    assert seen.value("agnt5_llm_cost_dollars_total", model="gpt-4o-mini") > 0
+    assert seen.sum("agnt5_step_seconds_count", handler="documented.summarize", kind="llm") >= 1
 
 
 def test_headers_of_the_start_are_read_in_any_case(cluster):

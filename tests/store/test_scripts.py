@@ -24,7 +24,7 @@ SAMPLES: dict[str, Any] = {
     "out": [b"q", b"5", b"s.h", b"r"], "mail": [b"r", b"0", 3, b"{}"], "entries": [b"{}"], "lateness": [b"7"],
     "status": b"failed", "parent": b"p", "epoch": b"1:n", "host": b"h", "handler": b"s.h", "next_due": b"17",
     "oldest": b"", "what": b"tokens", "holder": b"r",
-    "heir": [b"r", b"s.h", b"1:n", b"0", b"0", b"0", b"0", b"0", b"1", b"7", [b"{}"]],
+    "heir": [b"r", b"s.h", b"1:n", b"0", b"0", b"0", b"0", b"0", b"1", b"5", b"7", [b"{}"]],
 }  # fmt: skip
 
 

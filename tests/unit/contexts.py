@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,7 +38,7 @@ RECORD = {
 
 
 class NoHost:
-    """A host that nothing is asked of in these tests: it has no budgets to look after."""
+    """A host that nothing is asked of in these tests: it has no budgets to look after, and tells nobody of calls."""
 
     async def reserve(self, budgets, operation, estimate):
         assert not budgets
@@ -46,6 +46,9 @@ class NoHost:
 
     async def settle(self, reserved, spent):
         assert not reserved.budgets
+
+    def asks(self, call):
+        return contextlib.nullcontext()
 
 
 class Flow:
@@ -141,7 +144,7 @@ class Item(BaseModel):
     sku: str
 
 
-@contextmanager
+@contextlib.contextmanager
 def shop_handlers() -> Iterator[dict[str, Any]]:
     """Three handlers of the service `shop`, registered for the time of a test."""
     with isolated():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 from collections import Counter
 from datetime import date
@@ -30,7 +31,7 @@ from agnt5.replay.events import StepCompleted, StepFailed
 from agnt5.replay.outcomes import Failed
 from agnt5.sdk.contexts import FunctionContext
 from agnt5.sdk.llm_stream import ROOM
-from agnt5.sdk.port import RunInfo
+from agnt5.sdk.port import ModelCall, RunInfo
 
 MODEL = "gpt-4o-mini"
 PERSON = {
@@ -62,6 +63,24 @@ class Purse(NoHost):
     async def settle(self, reserved, spent):
         assert reserved.budgets
         self.spent.append((spent.requests, spent.tokens, spent.cost))
+
+
+class Listener(NoHost):
+    """A host that notes the calls of models, and what left them."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[ModelCall, str]] = []
+
+    @contextlib.contextmanager
+    def asks(self, call):
+        error = ""
+        try:
+            yield
+        except BaseException as raised:
+            error = type(raised).__name__
+            raise
+        finally:
+            self.told.append((call, error))
 
 
 class Book(Recorder):
@@ -471,3 +490,31 @@ async def test_a_wrong_message_does_not_show_a_secret():
     with pytest.raises(InvalidInputError) as failed:
         await ctx.llm.generate([SecretStr("4711")], MODEL)
     assert "4711" not in str(failed.value)
+
+
+# ---- what is told of calls
+
+
+async def test_calls_that_happen_are_told_and_recorded_ones_are_not(server):
+    kept, listener = {}, Listener()
+    for _ in range(2):
+        await context(kept, host=listener, run_id="r-7").llm.generate("hi", MODEL, temperature=0.5)
+    ((call, error),) = listener.told
+    assert (call.run.run_id, call.request.models, call.request.params) == ("r-7", (MODEL,), {"temperature": 0.5})
+    assert (call.streamed, call.first_chunk_s, error) == (False, None, "")
+    assert (call.response.model, call.response.finish_reason) == (MODEL, "stop")
+    assert call.response.usage.prompt_tokens > 0
+
+
+async def test_the_time_of_a_streams_first_chunk_is_told_and_what_ended_it(server):
+    server.script(MODEL, said("one two"), status(404))
+    listener = Listener()
+    async for _ in context(host=listener).llm.stream("hi", MODEL):
+        pass
+    with pytest.raises(LLMRequestError):
+        await context(host=listener).llm.generate("again", MODEL)
+    (streamed, _), (failed, error) = listener.told
+    assert streamed.streamed
+    assert streamed.begun_s <= streamed.first_chunk_s <= asyncio.get_running_loop().time()
+    assert streamed.response.text == "one two"
+    assert (failed.response, error) == (None, "LLMRequestError")

@@ -2,7 +2,7 @@
 -- Take ownership of a queued run. The same nonce again gets the same answer.
 -- Uses: core claims
 -- ARGV: id host nonce kind page
--- Replies: CLAIMED epoch attempt failures crashes generation seen length now entries
+-- Replies: CLAIMED epoch attempt failures crashes generation seen length queued now entries
 --        | GONE | ENDED status | OWNED host | WAITING
 local COARSE = 100 -- ms: the overtaking rule has seconds of slack, so that not each claim need be noted
 local id, host, nonce = ARGV[1], ARGV[2], ARGV[3]

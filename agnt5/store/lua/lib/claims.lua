@@ -32,6 +32,6 @@ local function claimed(id, r, epoch, page)
   local log = P .. 'log:' .. id
   local entries = redis.call('LRANGE', log, 0, page - 1)
   local length = #entries < page and #entries or redis.call('LLEN', log)
-  return { 'CLAIMED', epoch, r.attempt, r.failures or '0', r.crashes or '0', r.gen, r.seen or '0', ms(length), NOW_S,
-    entries }
+  return { 'CLAIMED', epoch, r.attempt, r.failures or '0', r.crashes or '0', r.gen, r.seen or '0', ms(length), r.queued,
+    NOW_S, entries }
 end
