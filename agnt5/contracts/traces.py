@@ -45,6 +45,10 @@ class Trace:
         span_id = _digest(f"{self.span_id}!{times}", 8)
         return replace(self, span_id=span_id, parent_id=self.span_id) if times else self
 
+    def part(self, name: str) -> str:
+        """The id of a span below the run's that is known by its name before it exists."""
+        return _digest(f"{self.span_id} {name}", 8)
+
 
 NOWHERE = Trace("", "")
 """In no trace."""

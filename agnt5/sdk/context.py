@@ -6,6 +6,7 @@ import random
 import uuid
 from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable, Mapping
 from datetime import datetime, timedelta
+from itertools import count
 from typing import TYPE_CHECKING, Any, NoReturn, overload
 
 from agnt5.contracts.clock import at_ms
@@ -51,6 +52,7 @@ class Context:
         self._place = mapping.Place(port)
         self._llm: LLM | None = None
         self._tools: Tools | None = None
+        self._span_numbers = count(1)
 
     # ---- orchestration
 
@@ -300,10 +302,7 @@ class Context:
         They are below the run's attempt or step in its trace, and silent while a workflow is replayed. Where no spans
         are made, they cost next to nothing.
         """
-        return TraceSpans(self._silent, {"agnt5.run_id": self._info.run_id})
-
-    def _silent(self) -> bool:
-        return self._port.replaying
+        return TraceSpans(self._info, self._port, self._span_numbers if self._keeps_order else None)
 
     def log(self) -> RunLog:
         """A logger under `agnt5.run.<service>.<handler>`; records carry run_id, step_id, attempt, service, handler.

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from agnt5.contracts.masking import masked
+from agnt5.sdk.port import CommandPort, RunInfo
 from agnt5.telemetry.spans import NO_SPAN, active
 
 if TYPE_CHECKING:
     from agnt5.telemetry.spans_tracer import Tracing
 
-logger = logging.getLogger("agnt5.telemetry")
-
 _PLAIN = (str, bool, int, float)
 
 
 class TraceSpans:
-    """`ctx.trace_span()`. Made by the context; `attributes` are those that all spans of the run have."""
+    """`ctx.trace_span()`. Made by the context.
 
-    def __init__(self, silent: Callable[[], bool], attributes: Mapping[str, Any]) -> None:
-        self._silent = silent
-        self._attributes = attributes
+    A workflow's block has an id that follows from its place in the code (`numbers` counts them, also in a replay), as
+    the run's own span has: its parts name it as their parent before it is recorded, by the worker on which it ends.
+    """
+
+    def __init__(self, info: RunInfo, port: CommandPort, numbers: Iterator[int] | None) -> None:
+        self._info = info
+        self._port = port
+        self._numbers = numbers
 
     def start(self, name: str, /, **attributes: Any) -> AbstractContextManager[Any]:
         """A span around a block: `with ctx.trace_span().start("charge", service="payments") as span:`.
@@ -33,26 +36,31 @@ class TraceSpans:
         numbers, booleans or lists of these; anything else is noted as its text. What leaves the block is noted as
         the span's error, and goes on.
 
-        In a workflow a block that began in a replay, or that was left because the run moved to another worker, makes
-        no span. Times are those of this machine, not of the workflow's clock.
+        A workflow's block is recorded once, by the worker on which it ends, also when that has taken over in the
+        middle of it. Times are those of workers, not of the workflow's clock; only where a block has to be begun again
+        in a replay, its begin is the time of the event that led to it.
         """
+        number = None if self._numbers is None else next(self._numbers)
         tracing = active()
-        if tracing is None or self._silent():
+        if tracing is None:
             return NO_SPAN
-        return self._block(tracing, str(name), {**self._attributes, **_cleaned(attributes)})
+        return self._block(tracing, str(name), _cleaned(attributes), number)
 
     @contextmanager
-    def _block(self, tracing: Tracing, name: str, attributes: Mapping[str, Any]) -> Iterator[Any]:
-        span, leave = tracing.begin_block(name, attributes)
+    def _block(self, tracing: Tracing, name: str, attributes: Mapping[str, Any], number: int | None) -> Iterator[Any]:
+        port, info = self._port, self._info
+        block = tracing.begin_block(
+            name,
+            {"agnt5.run_id": info.run_id, **attributes},
+            span_id="" if number is None else info.trace.part(f"block {number}"),
+            begun_ms=port.now_ms() if port.replaying else None,
+        )
         try:
-            yield span
+            yield block.span
         except BaseException as error:
-            if not self._silent():
-                tracing.failed(span, error)
+            block.leave(error, recorded=not port.replaying)
             raise
-        finally:
-            if not self._silent():  # else a workflow that is put away: its block goes on elsewhere
-                leave()
+        block.leave(None, recorded=not port.replaying)
 
 
 def _cleaned(attributes: Mapping[str, Any]) -> dict[str, Any]:

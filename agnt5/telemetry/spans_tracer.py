@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar, Token
 from typing import Any
@@ -178,20 +178,19 @@ class Tracing:
             otel_context.detach(token)
             self.end(span)
 
-    def begin_block(self, name: str, attributes: Mapping[str, Any]) -> tuple[Span, Callable[[], None]]:
-        """Begin a span that is current from now on, in this context of asyncio, until the second value is called."""
-        span = self.start(name, attributes)
-        token = otel_context.attach(api.set_span_in_context(span))
-
-        def leave() -> None:
-            otel_context.detach(token)
-            self.end(span)
-
-        return span, leave
-
-    def failed(self, span: Span, error: BaseException) -> None:
-        """Note on a span what ended it: its status, and an event with the error's type, masked text and traceback."""
-        _failed(span, error)
+    def begin_block(
+        self, name: str, attributes: Mapping[str, Any], *, span_id: str = "", begun_ms: int | None = None
+    ) -> Block:
+        """Begin a span that is current from now on, in this context of asyncio. `span_id` is its id, where it has one
+        before it exists.
+        """
+        token = _NEXT.set((0, int(span_id, 16))) if span_id else None
+        try:
+            span = self.start(name, attributes, begun_ns=None if begun_ms is None else begun_ms * _MS)
+        finally:
+            if token is not None:
+                _NEXT.reset(token)
+        return Block(self, span)
 
     # ---- the end of the process
 
@@ -216,6 +215,24 @@ class Tracing:
         if not self._warned:
             self._warned = True
             logger.warning("a span was not recorded, and others may not be: %r", error)
+
+
+class Block:
+    """A span around a block of a handler's code."""
+
+    def __init__(self, tracing: Tracing, span: Span) -> None:
+        self._tracing = tracing
+        self.span = span
+        self._token = otel_context.attach(api.set_span_in_context(span))
+
+    def leave(self, error: BaseException | None, *, recorded: bool) -> None:
+        """The span is no longer current. With `recorded` it ends, with what left the block; else it is dropped."""
+        with suppress(ValueError):  # left in another context: by a workflow that is put away
+            self._token.var.reset(self._token)
+        if recorded:
+            if error is not None:
+                _failed(self.span, error)
+            self._tracing.end(self.span)
 
 
 def _span_context(trace: Trace, span_id: str) -> SpanContext:
