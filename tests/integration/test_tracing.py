@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import re
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
-from support.cluster import Cluster
+from support.cluster import ROOT, Cluster
 from support.llm_server import LLMServer, using
 from support.otlp import Collector, Told
 from traced import SECRET
 
-from agnt5 import TaskFailedError
+from agnt5 import AsyncClient, TaskFailedError
+from agnt5.web import create_api
 
 HERE = Path(__file__).parent
 CONSUMER, CLIENT, INTERNAL, ERROR = 5, 3, 1, 2
+SHIPPING = re.findall(r"```python\n(# shipping.py.*?)```", (ROOT / "docs" / "tracing.md").read_text(), re.DOTALL)[0]
 CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
@@ -33,12 +38,21 @@ def collector() -> Iterator[Collector]:
 
 @pytest.fixture(scope="module")
 def cluster(models, collector) -> Iterator[Cluster]:
-    """Two workers with other queues each, so that a workflow's children run apart; one of them forks."""
-    with Cluster(["traced"], paths=[HERE]) as cluster:
+    """Workers with other queues each, so that a workflow's children run apart; one of them forks.
+
+    One has an application's own provider, and the collector of one takes what is sent and never answers.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as deaf, Cluster(["traced", "shipping"], paths=[HERE]) as cluster:
+        (cluster.folder / "shipping.py").write_text(SHIPPING)
         env = {**models.env, **collector.env, "OTEL_RESOURCE_ATTRIBUTES": "deployment.environment=test"}
-        here = cluster.worker("here", "-Q", "agnt5.traced_here,agnt5.Tally", **env)
+        here = cluster.worker("here", "-Q", "agnt5.traced_here,agnt5.Tally,agnt5.shipping", **env)
         there = cluster.worker("there", "-Q", "agnt5.traced_there", pool="prefork", concurrency=1, **env)
-        yield cluster.start(here, there, cluster.beat())
+        own = cluster.worker("own", "-Q", "agnt5.traced_own", TRACED_OWN=collector.url)
+        away = cluster.worker(
+            "away", "-Q", "agnt5.traced_away", OTEL_BSP_SCHEDULE_DELAY="50", OTEL_EXPORTER_OTLP_TIMEOUT="1",
+            OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{deaf.getsockname()[1]}",
+        )  # fmt: skip
+        yield cluster.start(here, there, own, away, cluster.beat())
 
 
 def ids(traceparent: str) -> tuple[str, str]:
@@ -139,6 +153,56 @@ def test_what_the_caller_does_not_sample_nobody_records(cluster, collector):
     after.result(timeout=20)
     collector.run(after.id)
     assert collector.trace(ids(unsampled)[0]) == []
+
+
+async def test_the_http_api_takes_a_requests_place_or_that_of_its_own_span(cluster, collector):
+    async with AsyncClient(cluster.server.url) as client:
+        transport = httpx.ASGITransport(create_api(client, pages=False), client=("127.0.0.1", 1))
+
+        async def start(name: str) -> None:
+            async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as caller:
+                body = {"handler": "traced_here.plain", "id": name}
+                answer = await caller.post("/api/v1/runs", json=body, headers={"traceparent": CALLER})
+                assert answer.status_code == 201, answer.text
+
+        await start("by-a-request")
+        with TracerProvider().get_tracer("web").start_as_current_span("POST /runs") as request:
+            await start("by-a-followed-request")
+    assert collector.run("by-a-request").parent_id == ids(CALLER)[1]
+    followed = collector.run("by-a-followed-request")
+    assert followed.parent_id == f"{request.get_span_context().span_id:016x}"
+
+
+def test_the_guides_spans_are_below_their_runs(cluster, collector):
+    run = cluster.client.start("shipping.ship", {"order": "17"})
+    assert run.result(timeout=20) == "label of 17"
+    ship = collector.run(run.id)
+    assert collector.one("packing", ship).attributes["warehouse"] == "north"
+    printed = collector.one("print", collector.one("attempt", collector.one("shipping.label", ship)))
+    assert (printed.attributes["printer"], printed.attributes["characters"]) == ("p-2", 11)
+
+
+# ---- other set-ups
+
+
+def test_an_applications_own_provider_is_used_with_the_same_ids(cluster, collector):
+    run = cluster.client.start("traced_own.own", headers={"traceparent": CALLER})
+    assert run.result(timeout=20) == "own"
+    span = collector.run(run.id)
+    assert (span.resource["service.name"], span.scope, span.parent_id) == ("its-own", "agnt5", ids(CALLER)[1])
+    assert collector.one("step own", collector.one("attempt", span)).resource["service.name"] == "its-own"
+
+
+def test_a_collector_that_never_answers_costs_one_line_and_no_run(cluster):
+    runs = [cluster.client.start("traced_away.away", number) for number in range(50)]
+    assert [run.result(timeout=20) for run in runs] == list(range(50))
+    away = cluster.nodes[3]
+    away.says("spans cannot be sent", timeout=20)
+    assert cluster.client.start("traced_away.away", 51).result(timeout=20) == 51
+    away.terminate()
+    said = away.output()
+    assert (away.exit_code, said.count("spans cannot be sent"), said.count("opentelemetry")) == (0, 1, 0)
+    assert "Traceback" not in said
 
 
 # ---- what happens to runs

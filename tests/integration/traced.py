@@ -94,3 +94,26 @@ async def reopened(ctx: Context) -> str:
 def plain(ctx: Context) -> str:
     with ctx.trace_span().start("in a thread"):
         return "plain"
+
+
+@function(service="traced_own")
+async def own(ctx: Context) -> str:
+    return await ctx.step("own", lambda: "own")
+
+
+@function(service="traced_away")
+async def away(ctx: Context, number: int) -> int:
+    return await ctx.step("away", lambda: number)
+
+
+if (endpoint := os.environ.get("TRACED_OWN")) is not None:
+    # an application that brings a provider of its own
+    from opentelemetry import trace
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+
+    provider = TracerProvider(resource=Resource.create({"service.name": "its-own"}))
+    provider.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter(f"{endpoint}/v1/traces")))
+    trace.set_tracer_provider(provider)
