@@ -62,10 +62,23 @@ def start_tracing(instance: str) -> Tracing | None:
 def _asked_for() -> bool:
     if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return False
-    wished = any(os.environ.get(name, "").strip() for name in _WISHES)
+    return environment_asks() or _application_has_set_one()
+
+
+def environment_asks() -> bool:
+    """Whether the environment asks for spans."""
     if os.environ.get("OTEL_TRACES_EXPORTER", "").strip().lower() == "none":
-        wished = False
-    return wished or _API in sys.modules
+        return False
+    return any(os.environ.get(name, "").strip() for name in _WISHES)
+
+
+def _application_has_set_one() -> bool:
+    """Whether there is a provider; others (redis-py, for one) load the API too and set none."""
+    if (api := sys.modules.get(_API)) is None:
+        return False
+    with contextlib.suppress(Exception):  # as in `outgoing`
+        return not isinstance(api.get_tracer_provider(), api.ProxyTracerProvider)
+    return False
 
 
 def current_span_id() -> str:

@@ -15,6 +15,7 @@ from opentelemetry.trace import Status
 
 from agnt5.contracts.errors import ConfigurationError
 from agnt5.contracts.masking import masked
+from agnt5.telemetry.spans import environment_asks
 
 DEFAULT_SERVICE = "agnt5"
 
@@ -34,9 +35,9 @@ def provider_of_environment(instance: str) -> TracerProvider | None:
 
     Raises `ConfigurationError` that names the variable, or the extra that is missing.
     """
-    names = [name.strip() for name in (os.environ.get("OTEL_TRACES_EXPORTER") or "otlp").split(",")]
-    if not _is_wished() or "none" in names:
+    if not environment_asks():
         return None
+    names = [name.strip() for name in (os.environ.get("OTEL_TRACES_EXPORTER") or "otlp").split(",")]
     exporters = [_exporter(name) for name in names if name]
     provider = TracerProvider(resource=_resource(instance), shutdown_on_exit=False)
     for exporter in exporters:
@@ -44,11 +45,6 @@ def provider_of_environment(instance: str) -> TracerProvider | None:
     for name in _LOUD:
         logging.getLogger(name).addFilter(_worth_telling)
     return provider
-
-
-def _is_wished() -> bool:
-    wishes = ("OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-    return any(os.environ.get(name, "").strip() for name in wishes)
 
 
 def _exporter(name: str) -> SpanExporter:

@@ -14,12 +14,14 @@ from agnt5 import NonRetryableError, entity, function
 __all__ = [
     "analyze",
     "calculate",
+    "call_payment_api",
     "clean_data",
     "datetime",
     "extract_data",
     "perform_search",
     "process",
     "process_item",
+    "save_to_db",
     "search_web",
     "timedelta",
 ]
@@ -144,6 +146,14 @@ def process(data):
     if "bad" in data:
         raise UnprocessableError("cannot process bad data")
     return {key: value * 2 for key, value in data.items()}
+
+
+async def call_payment_api(data):
+    return {"paid": data["cents"]}
+
+
+async def save_to_db(result):
+    note("paid", result)
 
 
 # ---- tools

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from support.cluster import Cluster
 from support.llm_server import LLMServer, json_reply, tool_calls
+from support.otlp import Collector
 from support.waiting import until_sync
 
 from agnt5 import ApprovalRefusedError, Context, LLMResponse, TaskFailedError
@@ -74,6 +75,7 @@ AS_THEY_ARE = [
     "LLM Generation: structured",
     "Streaming",
     "Logging",
+    "Distributed Tracing",
     "Request Headers",
     "Context Properties",
     "Parallel with Error Handling",
@@ -92,7 +94,6 @@ by name. It is run without the `, ...` of those two calls, and else as it is.
 
 NOT_YET = {
     "Metrics": "metrics",
-    "Distributed Tracing": "trace_span",
     "Secrets": "secrets",
     "Configuration": "config",
 }
@@ -127,10 +128,16 @@ def models() -> Iterator[LLMServer]:
 
 
 @pytest.fixture(scope="module")
-def cluster(models) -> Iterator[Cluster]:
+def collector() -> Iterator[Collector]:
+    with Collector() as collector:
+        yield collector
+
+
+@pytest.fixture(scope="module")
+def cluster(models, collector) -> Iterator[Cluster]:
     with Cluster(["surroundings", "documented"], paths=[HERE]) as cluster:
         (cluster.folder / "documented.py").write_text(documented())
-        yield cluster.start(cluster.worker(**models.env), cluster.beat())
+        yield cluster.start(cluster.worker(**models.env, **collector.env), cluster.beat())
 
 
 # ---- nothing is forgotten
@@ -386,6 +393,16 @@ def test_a_handler_logs_the_traceback_of_what_it_raises_on(cluster):
     assert failed.value.type == "UnprocessableError"
     worker.says("agnt5.run.documented.tracked_operation: Processing failed")
     worker.says("surroundings.UnprocessableError: cannot process bad data")
+
+
+def test_a_handlers_own_spans_reach_the_collector_below_its_run(cluster, collector):
+    run = cluster.client.start("documented.traced_operation", {"data": {"cents": 5}})
+    assert run.result(timeout=20) == {"paid": 5}
+    attempt = collector.one("attempt", collector.run(run.id))
+    payment, query = (collector.one(name, attempt) for name in ("external_api_call", "database_query"))
+    assert (payment.attributes["service"], query.attributes["service"]) == ("payments", "postgres")
+    assert payment.begun_ns < payment.ended_ns <= query.begun_ns
+    assert cluster.noted("paid") == ["{'paid': 5}"]
 
 
 def test_headers_of_the_start_are_read_in_any_case(cluster):
