@@ -120,10 +120,12 @@ class Agent:
         """
         from agnt5.agents.turn import Turn  # noqa: PLC0415 - who only defines agents loads no pydantic
 
-        turn = await Turn.begin(ctx, self, message, conversation, context)
-        while not turn.answered:
-            await turn.take(await turn.ask())
-        return await turn.end()
+        about = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": self.name}
+        with ctx.trace_span().start(f"invoke_agent {self.name}", **about):
+            turn = await Turn.begin(ctx, self, message, conversation, context)
+            while not turn.answered:
+                await turn.take(await turn.ask())
+            return await turn.end()
 
     async def stream(
         self, ctx: Context, message: Any, conversation: str | None = None, *, context: Any = None

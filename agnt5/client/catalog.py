@@ -22,6 +22,7 @@ from agnt5.sdk.decorators import handler_of
 from agnt5.store import keys
 from agnt5.store.replies import pairs
 from agnt5.store.store import Store
+from agnt5.telemetry.spans import with_outgoing
 
 HandlerLike = str | Handler | Callable[..., Any]
 Budgets = Budget | Sequence[Budget]
@@ -79,7 +80,7 @@ class Catalog:
         # a handler that this process does not have: its author's choices are known by what workers announced
         options: dict[str, Any] = self._announced.get(address, {}).get("options", {})
         run_timeout_ms = to_ms(run_timeout, "run_timeout")
-        given = {str(name).lower(): str(text) for name, text in (headers or {}).items()}
+        given = with_outgoing({str(name).lower(): str(text) for name, text in (headers or {}).items()})
         refuse_reserved(given)
         request = StartRequest(
             new_run_id() if run_id is None else check_id(run_id),

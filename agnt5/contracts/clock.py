@@ -13,6 +13,11 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def now_ns() -> int:
+    """Wall-clock nanoseconds of this machine: for display only, as `now_ms`."""
+    return time.time_ns()
+
+
 def monotonic_s() -> float:
     """Seconds that only grow, for measuring how long a thing took inside one process."""
     return time.monotonic()

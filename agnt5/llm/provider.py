@@ -196,11 +196,14 @@ def _cost(litellm: Any, answer: Any, response: LLMResponse) -> float | None:
 def _failure(error: Exception, request: Request, model: str) -> LLMError:
     if isinstance(error, Agnt5Error) and not isinstance(error, LLMError):
         raise error  # LiteLLM is missing: no other model would do better
-    provider = _provider(model, request)
+    provider = provider_of(request, model)
     return failure_of(error, model, timeout_s=request.timeout_s, secrets=request.secrets(), provider=provider)
 
 
-def _provider(model: str, request: Request) -> str:
+def provider_of(request: Request, model: str) -> str:
+    """LiteLLM's name of who answers for a model; "" where it is not known."""
+    if model.startswith(scripted.PREFIX):
+        return scripted.PREFIX.rstrip("/")
     litellm = loading.loaded()
     with contextlib.suppress(Exception):  # it raises for models that it cannot place
         return str(litellm.get_llm_provider(model, request.params.get("custom_llm_provider"))[1])

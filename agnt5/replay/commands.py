@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,6 +82,8 @@ class RunStep(Command):
 
     name: str
     fn: Callable[[], Any]
+    context: Context | None = field(default=None, repr=False, compare=False)
+    """The context variables of the code that asked for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ import functools
 import random
 import uuid
 from collections.abc import Callable, Coroutine, Sequence
+from contextvars import copy_context
 from dataclasses import replace
 from typing import Any, NoReturn
 
@@ -201,7 +202,7 @@ class Machine:
         recorded = self._take(("step", name, ""))
         seq = self._ledger.seq
         future = CommandFuture(seq, self._abandon, loop=self._loop)
-        self._opened.add(RunStep(seq=seq, name=name, fn=fn), future, is_new=recorded is None)
+        self._opened.add(RunStep(seq=seq, name=name, fn=fn, context=copy_context()), future, is_new=recorded is None)
         return future
 
     def start_timer(self, due_ms: int, name: str = "") -> CommandFuture:

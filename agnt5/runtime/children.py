@@ -6,6 +6,7 @@ from typing import Any
 
 from agnt5.contracts.ids import first_of, queue_of
 from agnt5.contracts.runs import Kind
+from agnt5.contracts.traces import below
 from agnt5.replay.commands import StartTask
 from agnt5.replay.events import RunStarted
 from agnt5.runtime.approvals import NOTICE, NOTICE_ROOM
@@ -29,7 +30,7 @@ def new_call(parent: LiveRun, command: StartTask, started: RunStarted, mode: str
         handler=command.handler,
         kind=Kind.ENTITY.value,
         input=command.input,
-        headers=started.headers,
+        headers=below(parent.trace, started.headers),
         parent=parent.run_id,
         queue=queue,
         priority=priority,
@@ -59,7 +60,7 @@ def new_child(parent: LiveRun, command: StartTask, started: RunStarted) -> NewCh
         handler=command.handler,
         kind=known.kind.value if known else "",
         input=command.input,
-        headers=started.headers,
+        headers=below(parent.trace, started.headers),
         parent=parent.run_id,
         queue=queue,
         priority=priority,

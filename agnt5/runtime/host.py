@@ -11,10 +11,10 @@ import inspect
 import logging
 import uuid
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
-from dataclasses import dataclass, field
+from contextvars import Context, copy_context
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
 from typing import Any
@@ -69,6 +69,8 @@ class Arrival:
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = field(default_factory=dict)
     priority: int = 0
+    trace: Mapping[str, str] = field(default_factory=dict)
+    """Its headers of W3C trace context."""
 
 
 class Host:
@@ -192,7 +194,7 @@ class Host:
         claimed = await claim
         if isinstance(claimed, NotClaimed) and claimed.reason == "gone" and arrival.plain:
             check_id(arrival.run_id, "task id")  # a stranger's `a~b` would pass for a child of a
-            request = _requested(arrival, handler)
+            request = replace(_requested(arrival, handler), headers=arrival.trace)
             await start_run(self.store, self.settings, request, handler)
             claimed = await self.store.claim(arrival.run_id, host=self.name, nonce=nonce, kind=handler.kind.value)
         return claimed, None
@@ -233,9 +235,13 @@ class Host:
 
     # ---- what live runs use
 
-    def spawn(self, coro: Coroutine[Any, Any, Any], live: LiveRun | None = None) -> asyncio.Task[Any]:
-        """Run a coroutine; what it raises is told to its run."""
-        task = self.loop.create_task(coro, context=None if live is None else live.own_context())
+    def spawn(
+        self, coro: Coroutine[Any, Any, Any], live: LiveRun | None = None, *, context: Context | None = None
+    ) -> asyncio.Task[Any]:
+        """Run a coroutine, in its run's context or the one that it is given; what it raises is told to its run."""
+        if context is None and live is not None:
+            context = live.own_context()
+        task = self.loop.create_task(coro, context=context)
         self._tasks.add(task)
         task.add_done_callback(self._done if live is None else partial(self._done, live=live))
         return task

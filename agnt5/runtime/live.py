@@ -31,7 +31,7 @@ from agnt5.contracts.errors import (
     from_user_code,
 )
 from agnt5.contracts.runs import RunStatus
-from agnt5.contracts.traces import Trace, trace_of
+from agnt5.contracts.traces import NOWHERE, Trace, trace_of
 from agnt5.registry import Handler
 from agnt5.replay import journal
 from agnt5.replay.events import CancelRequested, Event, RunReopened, RunStarted
@@ -60,6 +60,8 @@ class LiveRun:
         self.claimed = claimed
         self.slot = slot
         self.generation = claimed.generation
+        self.trace = NOWHERE
+        self.stretch_ms = 0
         self.seen = 0
         self.begun_s = host.loop.time()
         self.idle_since_s = self.begun_s
@@ -101,7 +103,7 @@ class LiveRun:
             host=self.own.host,
             requester=started.requester,
             root=started.root,
-            trace=self.trace(started),
+            trace=self.trace,
         )
 
     def enter(self, started: RunStarted | None = None) -> None:
@@ -124,10 +126,6 @@ class LiveRun:
     silent: Callable[[], bool] | None = None
     """Whether its code only does again what was done before; None for code that never does."""
 
-    def trace(self, started: RunStarted) -> Trace:
-        """Its place in a distributed trace; the same on every worker."""
-        return trace_of(self.run_id, started.headers, started.at)
-
     def holds(self, started: RunStarted) -> list[str]:
         """The entities whose locks this run or those that called it hold."""
         return started.holds
@@ -147,6 +145,7 @@ class LiveRun:
         events = [journal.decode(entry) for entry in entries]
         assert isinstance(events[0], RunStarted)
         self.begun, self.seen, self.generation = True, len(events), events[0].generation
+        self.trace, self.stretch_ms = self._place(events[0], events)
         if self.slot is not None:
             self.slot.started(events[0].input, self.claimed.attempt)
         code = self.start(events)
@@ -154,6 +153,12 @@ class LiveRun:
             self._inbox = {at: event for at, event in self._inbox.items() if at > self.seen}
             self._settle()
         return code
+
+    def _place(self, started: RunStarted, events: list[Event]) -> tuple[Trace, int]:
+        """Its place in a distributed trace, the same on every worker, and since when it goes on without an end."""
+        trace = self.host.observer.placed(trace_of(self.run_id, started.headers, started.at))
+        reopened = [event.at for event in events if type(event) is RunReopened]
+        return trace.reopened(len(reopened)), (reopened or [started.at])[-1]
 
     def mail(self, generation: int, length: int, entry: bytes) -> None:
         """An event came by the channel, or from a neighbour on this host; maybe late, from before a renewal."""

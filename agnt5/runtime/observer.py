@@ -6,17 +6,21 @@ Everything here is for work that really happens: nothing is told of what a repla
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Generator
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from agnt5.contracts.errors import RunFailedError
+from agnt5.contracts.traces import Trace
 from agnt5.runtime.figures import RunFigures
 from agnt5.sdk.port import ModelCall
 from agnt5.store.replies import Claimed
+from agnt5.telemetry.spans import active
 
 if TYPE_CHECKING:
     from agnt5.runtime.host import Host
     from agnt5.runtime.live import LiveRun
+    from agnt5.runtime.run_spans import RunSpans
     from agnt5.store.store import Ending
 
 
@@ -25,6 +29,21 @@ class Observer:
 
     def __init__(self) -> None:
         self._figures = RunFigures()
+        self._spans: RunSpans | None = None
+        if (tracing := active()) is not None:
+            from agnt5.runtime.run_spans import RunSpans  # noqa: PLC0415 - only those who trace pay for it
+
+            self._tracing = tracing
+            self._spans = RunSpans(tracing)
+
+    def placed(self, trace: Trace) -> Trace:
+        """A run's place in its trace; where the trace begins with the run, it is decided here whether it is sampled."""
+        return trace if self._spans is None else self._tracing.placed(trace)
+
+    def begun(self, live: LiveRun) -> None:
+        """A workflow's code is about to be begun, or replayed, in this context of asyncio."""
+        if self._spans is not None:
+            self._spans.enter(live)
 
     def claimed(self, live: LiveRun, claimed: Claimed, *, by_message: bool = True) -> None:
         """A run was taken, or taken again: its queue delay, the length of its journal.
@@ -35,20 +54,34 @@ class Observer:
 
     def attempt(self, live: LiveRun) -> AbstractContextManager[Any]:
         """Around one attempt of a function or of an entity's method. What leaves it is the attempt's error."""
-        return self._figures.attempt(live)
+        figures = self._figures.attempt(live)
+        return figures if self._spans is None else _both(figures, self._spans.attempt(live))
 
     def activation(self, live: LiveRun, *, replay: bool) -> AbstractContextManager[Any]:
         """Around one stretch of a workflow's code; `replay` for the first one after a claim."""
         del replay
+        if self._spans is not None:
+            self._spans.activating()
         return self._figures.activation(live)
+
+    def activated(self, live: LiveRun, commands: int, *, ended: bool, replay: bool) -> None:
+        """A stretch of a workflow's code is over: the new commands that came of it, and whether it was the last."""
+        if self._spans is not None:
+            self._spans.activated(live, commands, ended=ended, replay=replay)
 
     def step(self, live: LiveRun, name: str) -> AbstractContextManager[Any]:
         """Around a step that is really run. What leaves it is the step's error."""
-        return self._figures.step(live, name)
+        figures = self._figures.step(live, name)
+        return figures if self._spans is None else _both(figures, self._spans.step(live, name))
 
     def asks(self, call: ModelCall) -> AbstractContextManager[Any]:
         """Around a call of a language model that is really made, inside its step. What leaves it is its error."""
-        return self._figures.asks(call)
+        figures = self._figures.asks(call)
+        if self._spans is None:
+            return figures
+        from agnt5.runtime.model_spans import model_span  # noqa: PLC0415 - models are loaded where they are asked
+
+        return _both(figures, model_span(self._tracing, call))
 
     def retried(self, live: LiveRun, error: RunFailedError, delay_ms: int) -> None:
         """An attempt failed, and another one follows after the delay."""
@@ -57,8 +90,14 @@ class Observer:
 
     def ended(self, live: LiveRun, status: Ending, error: RunFailedError | None = None) -> None:
         """A run ended, and its end is recorded."""
-        del error
         self._figures.ended(live, status)
+        if self._spans is not None:
+            self._spans.ended(live, status, error)
+
+    def renewed(self, live: LiveRun) -> None:
+        """A generation of a run ended, and the next one is recorded; `live` is still as in the one that ended."""
+        if self._spans is not None:
+            self._spans.renewed(live)
 
     def parked(self, live: LiveRun) -> None:
         """A waiting run was given back."""
@@ -67,3 +106,9 @@ class Observer:
     def turned(self, host: Host) -> None:
         """A second has passed, or the host ends."""
         self._figures.turned(host)
+
+
+@contextmanager
+def _both(outer: AbstractContextManager[Any], inner: AbstractContextManager[Any]) -> Generator[None]:
+    with outer, inner:
+        yield

@@ -23,6 +23,7 @@ from agnt5.runtime.slot import Slot, Teller
 from agnt5.store import keys
 from agnt5.store.opening import open_store
 from agnt5.store.store import Store
+from agnt5.telemetry.spans import active, start_tracing
 
 logger = logging.getLogger("agnt5.runtime")
 
@@ -88,6 +89,7 @@ class Runtime:
 
     async def _open(self, teller: Teller, *, linger: bool) -> Host:
         store = await open_store(self.settings, name=f"agnt5:{self.node}")
+        start_tracing(f"{self.node}/{os.getpid()}")
         host = Host(
             node=f"{self.node}/{os.getpid()}",
             settings=self.settings,
@@ -143,3 +145,5 @@ class Runtime:
             self._liveness.stop()
         await host.close()
         await host.store.link.close()
+        if (tracing := active()) is not None:
+            await asyncio.to_thread(tracing.flush)

@@ -11,6 +11,7 @@ from celery.exceptions import Ignore, Reject, Retry, TaskRevokedError
 
 from agnt5.contracts.clock import at_ms
 from agnt5.contracts.errors import RunCancelledError, RunFailedError
+from agnt5.contracts.traces import TRACE_HEADERS
 from agnt5.registry import Handler
 from agnt5.runtime.dispatch import HEADER
 from agnt5.runtime.host import Arrival
@@ -21,13 +22,14 @@ if TYPE_CHECKING:
 
 
 def arrival_of(name: str, headers: Any, args: Any, kwargs: Any) -> Arrival:
-    """A message as the host takes it. Its headers are not trusted: they only say whether it carries a call."""
+    """A message as the host takes it. Its headers only say whether it carries a call, and where it is in a trace."""
     return Arrival(
         run_id=headers["id"],
         handler=name,
         plain=not headers.get(HEADER),
         args=tuple(args or ()),
         kwargs=dict(kwargs or {}),
+        trace={name: text for name in TRACE_HEADERS if isinstance(text := headers.get(name), str)},
     )
 
 
@@ -98,7 +100,7 @@ class RunTask(Task):  # type: ignore[misc]  # Celery is untyped
     def run(self, *args: Any, **kwargs: Any) -> Any:
         """Execute the run on this process's host, and wait for it, or until it goes on without this slot."""
         request = self.request
-        headers = {"id": request.id, HEADER: request.get(HEADER)}
+        headers = {"id": request.id, HEADER: request.get(HEADER), **{one: request.get(one) for one in TRACE_HEADERS}}
         slot = BlockingSlot(self._tell_begun)
         arrival = arrival_of(self.name, headers, args, kwargs)
         self.runtime.submit(arrival, slot, EventTeller(self._apart()))

@@ -22,6 +22,7 @@ from agnt5.contracts.errors import (
 )
 from agnt5.contracts.ids import entity_of
 from agnt5.contracts.runs import RunStatus
+from agnt5.contracts.traces import below
 from agnt5.replay import journal
 from agnt5.replay.commands import (
     CancelStep,
@@ -75,6 +76,7 @@ class LiveWorkflow(LiveRun):
 
     def _begin(self, events: list[Event]) -> None:
         self.enter(self.started)  # inherited by the tasks of the machine
+        self.host.observer.begun(self)
         self.machine = Machine(self.run_id, self._program, processed=self.claimed.seen, claimed_ms=self.claimed.now_ms)
         self._notice(events)
         self._activate(events, replay=True)
@@ -102,6 +104,8 @@ class LiveWorkflow(LiveRun):
         if replay:
             self._resume(opened_again=any(type(event) is RunReopened for event in events))
         commands = activation.commands
+        ended = activation.outcome is not None
+        self.host.observer.activated(self, len(commands), ended=ended and self._outcome is None, replay=replay)
         if activation.outcome is None:
             if commands or not self.waiting:
                 self._obey(commands)
@@ -134,7 +138,7 @@ class LiveWorkflow(LiveRun):
             if isinstance(command, CancelStep) and (step := self._steps.pop(command.seq, None)):
                 step.cancel()
             elif isinstance(command, RunStep):
-                self._steps[command.seq] = self.host.spawn(self._step(command), self)
+                self._steps[command.seq] = self.host.spawn(self._step(command), self, context=command.context)
         self.note(RunStatus.RUNNING if self._steps else RunStatus.WAITING, batch, after)
 
     def _batch(self, commands: tuple[Command, ...]) -> tuple[Batch, Callable[[], None] | None]:
@@ -272,6 +276,7 @@ class LiveWorkflow(LiveRun):
             await self.fail(error)
             return
         self.machine.close()
+        self.host.observer.renewed(self)
         entries = await self.host.store.entries(self.run_id, 0)
         self._inbox.clear()
         self.begin(entries)
@@ -283,7 +288,8 @@ class LiveWorkflow(LiveRun):
             handler=started.handler,
             kind=started.kind,
             input=outcome.input,
-            headers=started.headers,
+            # later generations are below the first one in the trace
+            headers=started.headers if started.generation else below(self.trace, started.headers),
             parent=started.parent,
             generation=started.generation + 1,
             queue=started.queue,

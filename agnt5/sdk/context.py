@@ -6,6 +6,7 @@ import random
 import uuid
 from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable, Mapping
 from datetime import datetime, timedelta
+from itertools import count
 from typing import TYPE_CHECKING, Any, NoReturn, overload
 
 from agnt5.contracts.clock import at_ms
@@ -25,6 +26,7 @@ from agnt5.sdk.orchestration import (
 )
 from agnt5.sdk.port import CommandPort, HostPort, RunInfo, TaskRef
 from agnt5.sdk.properties import Headers, step_id
+from agnt5.sdk.spans import TraceSpans
 from agnt5.sdk.wrong import only_entities, only_workflows
 
 if TYPE_CHECKING:
@@ -52,6 +54,7 @@ class Context:
         self._llm: LLM | None = None
         self._tools: Tools | None = None
         self._metrics: Metrics | None = None
+        self._span_numbers = count(1)
 
     # ---- orchestration
 
@@ -294,6 +297,14 @@ class Context:
         return uuid.uuid4()
 
     # ---- observability
+
+    def trace_span(self) -> TraceSpans:
+        """Spans of the handler's own: `with ctx.trace_span().start("charge", service="payments") as span:`.
+
+        They are below the run's attempt or step in its trace, and silent while a workflow is replayed. Where no spans
+        are made, they cost next to nothing.
+        """
+        return TraceSpans(self._info, self._port, self._span_numbers if self._keeps_order else None)
 
     def log(self) -> RunLog:
         """A standard logger, `agnt5.run.<service>.<handler>`; its records carry the run's fields and those of `extra=`.

@@ -16,6 +16,7 @@ from agnt5 import NonRetryableError, entity, function
 __all__ = [
     "analyze",
     "calculate",
+    "call_payment_api",
     "clean_data",
     "datetime",
     "extract_data",
@@ -23,6 +24,7 @@ __all__ = [
     "process",
     "process_item",
     "process_request",
+    "save_to_db",
     "search_web",
     "time",
     "timedelta",
@@ -153,6 +155,14 @@ def process(data):
 async def process_request(request):
     await asyncio.sleep(0.005)
     return {"answered": request["id"]}
+
+
+async def call_payment_api(data):
+    return {"paid": data["cents"]}
+
+
+async def save_to_db(result):
+    note("paid", result)
 
 
 # ---- tools

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from support.cluster import Cluster
 from support.llm_server import LLMServer, json_reply, tool_calls
+from support.otlp import Collector
 from support.scraping import free_port, scrape
 from support.waiting import until_sync
 
@@ -79,6 +80,7 @@ AS_THEY_ARE = [
     "Streaming",
     "Logging",
     "Metrics",
+    "Distributed Tracing",
     "Request Headers",
     "Context Properties",
     "Parallel with Error Handling",
@@ -96,7 +98,6 @@ by name. It is run without the `, ...` of those two calls, and else as it is.
 """
 
 NOT_YET = {
-    "Distributed Tracing": "trace_span",
     "Secrets": "secrets",
     "Configuration": "config",
 }
@@ -131,10 +132,17 @@ def models() -> Iterator[LLMServer]:
 
 
 @pytest.fixture(scope="module")
-def cluster(models) -> Iterator[Cluster]:
+def collector() -> Iterator[Collector]:
+    with Collector() as collector:
+        yield collector
+
+
+@pytest.fixture(scope="module")
+def cluster(models, collector) -> Iterator[Cluster]:
     with Cluster(["surroundings", "documented"], paths=[HERE]) as cluster:
         (cluster.folder / "documented.py").write_text(documented())
-        yield cluster.start(cluster.worker(**models.env, AGNT5_METRICS_PORT=PORT), cluster.beat())
+        env = {**models.env, **collector.env, "AGNT5_METRICS_PORT": PORT}
+        yield cluster.start(cluster.worker(**env), cluster.beat())
 
 
 # ---- nothing is forgotten
@@ -428,6 +436,16 @@ def test_calls_of_models_are_counted_with_their_tokens(cluster, models):
     assert seen.value("agnt5_llm_tokens_total", model="gpt-4o-mini", direction="input") > 0
     assert seen.value("agnt5_llm_cost_dollars_total", model="gpt-4o-mini") > 0
     assert seen.sum("agnt5_step_seconds_count", handler="documented.summarize", kind="llm") >= 1
+
+
+def test_a_handlers_own_spans_reach_the_collector_below_its_run(cluster, collector):
+    run = cluster.client.start("documented.traced_operation", {"data": {"cents": 5}})
+    assert run.result(timeout=20) == {"paid": 5}
+    attempt = collector.one("attempt", collector.run(run.id))
+    payment, query = (collector.one(name, attempt) for name in ("external_api_call", "database_query"))
+    assert (payment.attributes["service"], query.attributes["service"]) == ("payments", "postgres")
+    assert payment.begun_ns < payment.ended_ns <= query.begun_ns
+    assert cluster.noted("paid") == ["{'paid': 5}"]
 
 
 def test_headers_of_the_start_are_read_in_any_case(cluster):

@@ -12,6 +12,8 @@ from starlette.requests import Request
 
 from agnt5.contracts.errors import InvalidInputError
 from agnt5.contracts.ids import ID_LIMIT, check_id
+from agnt5.contracts.traces import TRACE_HEADERS
+from agnt5.telemetry.spans import outgoing
 from agnt5.web.identity import Identity
 from agnt5.web.problems import MEDIA_TYPE
 from agnt5.web.wiring import Web, web
@@ -115,8 +117,12 @@ def free_id(value: str | None) -> str | None:
 
 
 def kept_headers(request: Request, allowed: Web) -> dict[str, str]:
-    """The headers of a request that its run is started with."""
-    return {name: request.headers[name][:HEADER_LIMIT] for name in sorted(allowed.headers) if name in request.headers}
+    """The headers of a request that its run is started with.
+
+    Where OpenTelemetry follows the request in this process, its own span is the run's parent, not that of the caller.
+    """
+    names = allowed.headers - TRACE_HEADERS if outgoing() else allowed.headers
+    return {name: request.headers[name][:HEADER_LIMIT] for name in sorted(names) if name in request.headers}
 
 
 def run_url(request: Request, run_id: str) -> str:
