@@ -27,12 +27,13 @@ from agnt5.contracts.errors import (
     error_data,
     from_data,
 )
-from agnt5.contracts.runs import RunStatus
+from agnt5.contracts.runs import Kind, RunStatus
 from agnt5.contracts.traces import Trace, trace_of
 from agnt5.registry import Handler
 from agnt5.replay import journal
 from agnt5.replay.events import CancelRequested, Event, RunReopened, RunStarted
 from agnt5.runtime.approvals import NOTICE, with_link
+from agnt5.runtime.slot import Begun, Slot
 from agnt5.runtime.starting import REFUSAL
 from agnt5.sdk.port import RunInfo
 from agnt5.store.replies import Applied, Claimed, More
@@ -40,7 +41,6 @@ from agnt5.store.store import Batch, Ending, Ownership
 
 if TYPE_CHECKING:
     from agnt5.runtime.host import Host
-    from agnt5.runtime.slot import Slot
 
 logger = logging.getLogger("agnt5.runtime")
 
@@ -57,6 +57,7 @@ class LiveRun:
         self.generation = claimed.generation
         self.seen = 0
         self.begun_s = host.loop.time()
+        self.before_s = 0.0
         self.idle_since_s = self.begun_s
         self.begun = False
         self.ended = False
@@ -120,9 +121,12 @@ class LiveRun:
         """Apply the journal as it was claimed, and start the code; what is returned is to be awaited to run it."""
         events = [journal.decode(entry) for entry in entries]
         assert isinstance(events[0], RunStarted)
+        if self.handler.kind is Kind.WORKFLOW and len(events) > 1:
+            self.before_s = max(0.0, (self.host.clock_ms() - events[0].at) / 1000)
         self.begun, self.seen, self.generation = True, len(events), events[0].generation
         if self.slot is not None:
-            self.slot.started(events[0].input, self.claimed.attempt)
+            told = events[0]
+            self.slot.started(Begun(told.input, self.claimed.attempt, told.parent, told.root, self.before_s))
         code = self.start(events)
         if self._inbox:  # what came while it had to wait for its turn
             self._inbox = {at: event for at, event in self._inbox.items() if at > self.seen}
@@ -273,7 +277,8 @@ class LiveRun:
             if self.slot is not None:
                 self._take_slot().succeeded(value)
             else:
-                self.host.teller.succeeded(self.run_id, value, self.host.loop.time() - self.begun_s)
+                runtime_s = self.host.loop.time() - self.begun_s + self.before_s
+                self.host.teller.succeeded(self.run_id, value, runtime_s)
 
     async def fail(self, error: BaseException, *, timed_out: bool = False) -> None:
         """End as failed."""
@@ -296,7 +301,7 @@ class LiveRun:
             if self.slot is not None:
                 self._take_slot().failed(RunCancelledError(reason, type="RunCancelledError"))
             else:
-                self.host.teller.revoked(self.run_id)
+                self.host.teller.revoked(self.run_id, reason)
 
     async def _finish(self, status: Ending, payload: bytes) -> bool:
         if self.ended:
