@@ -50,6 +50,7 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery is untyped
     signal_safe = False
     #: waiting for another task's result inside a coroutine would block all others
     task_join_will_block = True
+    limit: int
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
