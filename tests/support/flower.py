@@ -33,7 +33,8 @@ class Flower:
         self.url = f"http://127.0.0.1:{port}"
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "celery", "-A", "cluster_app", "flower", "--address=127.0.0.1", f"--port={port}"],
+                [sys.executable, "-m", "celery", "-A", "cluster_app", "flower", "--address=127.0.0.1", f"--port={port}",
+                 "--inspect-timeout=500"],
                 env={**self._cluster.env, "FLOWER_BASIC_AUTH": f"{USER}:{PASSWORD}", "FLOWER_TASKS_COLUMNS": COLUMNS},
                 cwd=self._cluster.folder, stdout=log, stderr=subprocess.STDOUT,
             )  # fmt: skip

@@ -47,9 +47,17 @@ def worker(stand) -> Node:
     return stand[2]
 
 
+@pytest.fixture(scope="module")
+def name(flower) -> str:
+    """The worker's, once Flower has asked it all."""
+    told = until_sync(lambda: json.loads(flower.ask("/api/workers?refresh=1")[1]), 20, "Flower knows the worker")
+    return next(iter(told))
+
+
 @pytest.fixture
 def visit(browser, flower) -> Iterator[Visit]:
     with Visit(browser, flower.url, http_credentials={"username": USER, "password": PASSWORD}) as visit:
+        visit.page.goto("/")  # log in here: the browser sends what it knows to all that is below
         yield visit
         visit.sound()
 
@@ -96,7 +104,7 @@ def test_the_demo_is_seen_from_its_start_to_its_end(cluster, flower, visit, tmp_
     expect(fact(visit, "Root id")).to_contain_text("demo")
 
 
-def test_each_way_to_start_and_to_end_has_its_state_and_says_what_was_asked(cluster, flower, visit):
+def test_each_way_to_start_and_to_end_has_its_state_and_says_what_was_asked(cluster, flower, name, visit):
     client = cluster.client
     client.start("counter.price", {"article": "pen", "pieces": 3}, id="price-1").result(20)
     client.start("counter.charge", {"card": "17"}, id="charge-1").result(20)
@@ -111,7 +119,7 @@ def test_each_way_to_start_and_to_end_has_its_state_and_says_what_was_asked(clus
     assert (price["name"], price["args"], price["kwargs"]) == ("counter.price", "()", "{'article': 'pen', 'pieces': 3}")
     assert price["result"] == "{'article': 'pen', 'cents': 750}"
     assert 0 < price["runtime"] < 5
-    assert (price["root_id"], price["parent_id"], price["worker"]) == ("price-1", None, until_sync(lambda: name(flower)))
+    assert (price["root_id"], price["parent_id"], price["worker"]) == ("price-1", None, name)
     charge = flower.task("charge-1", "SUCCESS")
     assert (charge["retries"], charge["result"]) == (1, "'charged 17'")
     assert charge["exception"] == "ConnectionError('the bank does not know 17')"
@@ -171,12 +179,11 @@ def test_terminate_cancels_a_run_durably_also_one_that_no_worker_holds(cluster, 
         assert flower.task(run.id, "REVOKED")["exception"] == "cancelled: revoked"
 
 
-def test_the_worker_page_tells_of_our_pool_and_its_buttons_do_or_say_why_not(cluster, flower, visit):
+def test_the_worker_page_tells_of_our_pool_and_its_buttons_do_or_say_why_not(cluster, flower, name, visit):
     page = visit.page
-    until_sync(lambda: "stats" in workers(flower).get(name(flower), {}), 20)
     page.goto("/workers")
     expect(page.locator("tbody tr")).to_contain_text("Online")
-    page.get_by_role("link", name=name(flower)).click()
+    page.get_by_role("link", name=name).click()
     expect(page.locator("#tab-pool")).to_contain_text("runtime.pool:TaskPool")
     for tab, text in {
         "Broker": "redis", "Queues": "agnt5.counter", "Tasks": "Active tasks", "Limits": "counter.price",
@@ -185,20 +192,19 @@ def test_the_worker_page_tells_of_our_pool_and_its_buttons_do_or_say_why_not(clu
         page.get_by_role("tab", name=tab).click()
         expect(page.locator(f"#tab-{tab.lower()}")).to_contain_text(re.compile(text, re.IGNORECASE))
     page.get_by_role("tab", name="Pool").click()
-    size = workers(flower)[name(flower)]["stats"]["pool"]["max-concurrency"]
-    page.get_by_label("Pool size").fill("3")
+    size = pool_size(flower, name)
+    page.get_by_label("Pool size", exact=True).fill("3")
     page.get_by_role("button", name="Grow").click()
     expect(page.get_by_text("Growing", exact=False)).to_be_visible()
     page.get_by_role("button", name="Shrink").click()
     expect(page.get_by_text("Shrinking", exact=False)).to_be_visible()
-    assert workers(flower)[name(flower)]["stats"]["pool"]["max-concurrency"] == size
-    assert flower.ask(f"/api/worker/pool/grow/{name(flower)}", {"n": 2})[0] == 200
-    assert workers(flower)[name(flower)]["stats"]["pool"]["max-concurrency"] == size + 2
+    assert flower.ask(f"/api/worker/pool/grow/{name}", {"n": 2})[0] == 200
+    assert pool_size(flower, name) == size + 2
     assert cluster.client.start("counter.price", {"article": "after"}).result(20)["cents"] == 250
     for path, given, why in (
         ("restart", {}, "Pool restarts not enabled"), ("autoscale", {"min": 1, "max": 2}, "Autoscale not enabled"),
     ):  # fmt: skip
-        status, text = flower.ask(f"/api/worker/pool/{path}/{name(flower)}", given)
+        status, text = flower.ask(f"/api/worker/pool/{path}/{name}", given)
         assert (status, why in text) == (403, True), text
 
 
@@ -230,13 +236,10 @@ def test_a_worker_that_comes_back_is_seen_again_and_the_figures_add_up(cluster, 
     assert set(re.findall(r"flower_worker_prefetched_tasks\{.*?\} (\S+)", figures)) == {"0.0"}
 
 
-def name(flower: Flower) -> str:
-    """The name of the one worker."""
-    return next(iter(workers(flower)), "")
-
-
-def workers(flower: Flower) -> dict:
-    return json.loads(flower.ask("/api/workers?refresh=1")[1])
+def pool_size(flower: Flower, name: str) -> int:
+    """How many coroutines the worker runs at once, as it says now."""
+    told = json.loads(flower.ask(f"/api/workers?refresh=1&workername={name}")[1])
+    return told[name]["stats"]["pool"]["max-concurrency"]
 
 
 def in_memory(cluster: Cluster, run_id: str) -> bool:
