@@ -13,7 +13,7 @@ JOBS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2) + 1)
 CHROMIUM = $${AGNT5_CHROMIUM:-$$(command -v chromium || command -v chromium-browser || command -v google-chrome \
 	|| command -v google-chrome-stable)}
 
-.PHONY: help demo test browser check format bench chaos clean
+.PHONY: help demo test browser check format bench chaos lock image-check clean
 
 help:
 	@echo "make demo    see a workflow survive the SIGKILL of its worker (about 20 s)"
@@ -23,6 +23,8 @@ help:
 	@echo "make format  let ruff format and mend what it can"
 	@echo "make bench   figures against plain Celery on this machine"
 	@echo "make chaos   minutes of injected faults"
+	@echo "make lock    newest versions into what the Dockerfile installs"
+	@echo "make image-check  what the Dockerfile does, without Docker: install with hashes, build, start"
 	@echo "make clean   remove what tools left behind (not .venv)"
 
 $(ENV): pyproject.toml
@@ -69,6 +71,19 @@ bench: $(ENV)
 
 chaos: $(ENV)
 	$(BIN)/python -m pytest -m chaos tests/chaos tests/integration
+
+# no addresses of package indexes: the lock must be good for any
+LOCK = $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.12 --generate-hashes --no-emit-index-url \
+	--no-emit-find-links --no-header --no-annotate
+
+lock: $(ENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(LOCK) pyproject.toml --extra image -o requirements.lock
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
+		| $(LOCK) - -o requirements-build.lock
+
+image-check: $(ENV)
+	$(BIN)/python -m pytest -m chaos tests/deploy
 
 clean:
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .import_linter_cache .hypothesis .pytest_cache .agnt5
