@@ -73,7 +73,7 @@ chaos: $(ENV)
 	$(BIN)/python -m pytest -m chaos tests/chaos tests/integration
 
 # no addresses of package indexes: the lock must be good for any
-LOCK = $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.12 --generate-hashes --no-emit-index-url \
+LOCK = $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --no-header --no-annotate
 
 lock: $(ENV)
