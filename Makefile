@@ -16,7 +16,7 @@ CHROMIUM = $${AGNT5_CHROMIUM:-$$(command -v chromium || command -v chromium-brow
 # what checks the alert rules: AGNT5_PROMTOOL, one in the PATH, or that of Debian's package prometheus, unpacked here
 PROMTOOL := .venv/promtool/promtool
 
-.PHONY: help demo test browser promtool check format bench chaos clean
+.PHONY: help demo test browser promtool check format bench chaos lock image-check clean
 
 help:
 	@echo "make demo    see a workflow survive the SIGKILL of its worker (about 20 s)"
@@ -27,6 +27,8 @@ help:
 	@echo "make format  let ruff format and mend what it can"
 	@echo "make bench   figures against plain Celery on this machine"
 	@echo "make chaos   minutes of injected faults"
+	@echo "make lock    newest versions into what the Dockerfile installs"
+	@echo "make image-check  what the Dockerfile does, without Docker: install with hashes, build, start"
 	@echo "make clean   remove what tools left behind (not .venv)"
 
 $(ENV): pyproject.toml
@@ -85,6 +87,19 @@ bench: $(ENV)
 
 chaos: $(ENV)
 	$(BIN)/python -m pytest -m chaos tests/chaos tests/integration
+
+# no addresses of package indexes: the lock must be good for any
+LOCK = $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-emit-find-links --no-header --no-annotate
+
+lock: $(ENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(LOCK) pyproject.toml --extra image -o requirements.lock
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
+		| $(LOCK) - -o requirements-build.lock
+
+image-check: $(ENV)
+	$(BIN)/python -m pytest -m chaos tests/deploy
 
 clean:
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .import_linter_cache .hypothesis .pytest_cache .agnt5

@@ -14,6 +14,7 @@ from typing import Any
 
 from agnt5.cli import place
 from agnt5.cli.embedded import Embedded, default_port
+from agnt5.cli.flower import Flower
 from agnt5.cli.output import err, hint, line, styled
 from agnt5.cli.processes import Child, beat_command, can_serve, web_command, worker_command
 from agnt5.contracts.clock import now_ms
@@ -22,7 +23,10 @@ from agnt5.telemetry.logs_format import to_json, utc
 
 WEB_PORT = 8080
 _CELERY = ("worker", "beat")
-_COLOURS = {"worker": "green", "beat": "magenta", "web": "blue", "dev": "cyan"}
+_BESIDE = {"web": "pages", "flower": "Flower"}
+"""What the rest does without, should it end."""
+
+_COLOURS = {"worker": "green", "beat": "magenta", "web": "blue", "flower": "yellow", "dev": "cyan"}
 _SERVED = re.compile(r'uvicorn\.access(?:: |",).*" [23]\d\d')
 """A page or call that was answered as it should be: one that polls would fill the terminal with them."""
 
@@ -43,7 +47,8 @@ _QUIET = (
 class Plan:
     """What to run. `redis_url` None means an embedded server on `port`, with its data in `data`.
 
-    The pages and the HTTP API are on `web_port`, by default 8080 if it is free; 0 leaves them out.
+    The pages and the HTTP API are on `web_port`, by default 8080 if it is free; 0 leaves them out. `flower` asks for
+    Flower, on `flower_port`, by default 5555 if it is free.
     """
 
     worker: str
@@ -54,6 +59,8 @@ class Plan:
     reload: bool = True
     level: str = "INFO"
     web_port: int | None = None
+    flower: bool = False
+    flower_port: int | None = None
 
 
 def _as_json(name: str, text: str) -> str:
@@ -84,6 +91,7 @@ class _Dev:
         self._json = Settings.from_env().log_format == "json"
         wanted = default_port(WEB_PORT) if plan.web_port is None else plan.web_port
         self._web_port = wanted if can_serve() else 0
+        self._flower = Flower(plan.worker, plan.flower_port) if plan.flower else None
 
     def run(self) -> int:
         embedded = self._embedded()
@@ -141,12 +149,13 @@ class _Dev:
             self._say(f"pages and HTTP API: http://127.0.0.1:{self._web_port}")
         elif self._plan.web_port != 0:
             hint("no pages: pip install 'agnt5-celery[web]'")
+        if self._flower:
+            self._say(f"Flower: {self._flower.address}")
         self._say("try, in another terminal of this folder:")
         for command in (
             "agnt5 start SERVICE.HANDLER key=value --wait",
             "agnt5 runs list",
             "agnt5 runs show RUN",
-            f"AGNT5_REDIS_URL={mask_url(url)} celery -A {self._plan.worker} flower",
         ):
             self._say(f"    {command}")
 
@@ -157,7 +166,11 @@ class _Dev:
             "worker": worker_command(self._plan.worker, node="dev", level=self._plan.level),
             "beat": beat_command(self._plan.beat, level=self._plan.level),
         }
-        return {**commands, "web": web_command(self._web_port, level=self._plan.level)} if self._web_port else commands
+        if self._web_port:
+            commands["web"] = web_command(self._web_port, level=self._plan.level)
+        if self._flower:
+            commands["flower"] = self._flower.command
+        return commands
 
     def _start_all(self) -> None:
         for name, command in self._commands().items():
@@ -165,11 +178,12 @@ class _Dev:
                 self._start(name, command)
 
     def _start(self, name: str, command: list[str]) -> None:
-        child = Child(name, command, env=self._env, on_line=self._print)
+        env = {**self._env, **self._flower.env} if name == "flower" and self._flower else self._env
+        child = Child(name, command, env=env, on_line=self._print)
         self._children[name] = child
         self._say(f"{'agnt5' if name == 'web' else 'celery'} {name} is process {child.pid}")
 
-    def _stop_all(self, names: Sequence[str] = (*_CELERY, "web")) -> None:
+    def _stop_all(self, names: Sequence[str] = (*_CELERY, *_BESIDE)) -> None:
         """The worker first, while its store and beat are there: it parks workflows and ends functions."""
         for name in names:
             if child := self._children.pop(name, None):
@@ -229,8 +243,8 @@ class _Dev:
             if child.code < 0:
                 self._say(f"{name} was killed by signal {-child.code}; starting another")
                 self._start(name, self._commands()[name])
-            elif name == "web":
-                self._say(f"web ended with code {child.code}; the rest goes on without pages")
+            elif name in _BESIDE:
+                self._say(f"{name} ended with code {child.code}; the rest goes on without {_BESIDE[name]}")
             elif self._plan.reload:
                 self._say(f"{name} ended with code {child.code}; waiting for a change of the source")
             else:

@@ -36,7 +36,7 @@ class Embedded:
         """
         server_type = _load()
         port = self._port or free_port()
-        if _taken(port):
+        if is_taken(port):
             raise ConfigurationError(
                 f"port {port} is in use; choose another with --port, or use the server that is there:"
                 f" AGNT5_REDIS_URL=redis://127.0.0.1:{port}/0"
@@ -86,10 +86,11 @@ def free_port() -> int:
 
 def default_port(usual: int = DEFAULT_PORT) -> int:
     """The usual port (Redis' own: clients need no setting then) while it is free; else any free one."""
-    return free_port() if _taken(usual) else usual
+    return free_port() if is_taken(usual) else usual
 
 
-def _taken(port: int) -> bool:
+def is_taken(port: int) -> bool:
+    """Whether somebody of this machine listens on a port."""
     with socket.socket() as probe:
         probe.settimeout(0.5)
         return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -63,7 +63,7 @@ def _root(
 
 
 @app.command()
-def dev(
+def dev(  # noqa: PLR0913, PLR0917 - what there is to say about a development server
     ctx: typer.Context,
     worker: Annotated[str, typer.Option("--app", "-A", help="Celery app of the worker: a module, or module:name.")],
     beat: Annotated[str | None, typer.Option("--beat", "-B", help="Celery app of beat; default: the same.")] = None,
@@ -76,6 +76,10 @@ def dev(
     web_port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Port of the pages; default: 8080 if free. 0: no pages.")
     ] = None,
+    flower: Annotated[bool, typer.Option("--flower", help="Run Flower too.")] = False,
+    flower_port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port of Flower, and run it; default: 5555 if free.")
+    ] = None,
 ) -> None:
     """Run a worker, a beat, the pages and an embedded Valkey here, until Ctrl-C.
 
@@ -85,7 +89,7 @@ def dev(
 
     plan = Plan(
         worker=worker, beat=beat or worker, redis_url=ctx.obj, port=port, data=data, reload=reload, level=loglevel,
-        web_port=web_port,
+        web_port=web_port, flower=flower or flower_port is not None, flower_port=flower_port,
     )  # fmt: skip
     raise typer.Exit(serve(plan))
 

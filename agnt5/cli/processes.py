@@ -102,6 +102,11 @@ def web_command(port: int, *, level: str = "INFO") -> list[str]:
     return [sys.executable, "-m", "agnt5.cli", "web", "--port", str(port), "-l", level]
 
 
+def flower_command(app: str, port: int) -> list[str]:
+    """`celery flower` of an app, for this machine. Who may look is said by FLOWER_BASIC_AUTH."""
+    return [*_celery(app), "flower", "--address=127.0.0.1", f"--port={port}", "--logging=error"]
+
+
 def can_serve() -> bool:
     """Whether the extra `web` is installed."""
     return all(find_spec(name) for name in ("fastapi", "jinja2", "multipart", "sse_starlette", "uvicorn"))

@@ -30,12 +30,13 @@ from agnt5.contracts.errors import (
     from_data,
     from_user_code,
 )
-from agnt5.contracts.runs import RunStatus
+from agnt5.contracts.runs import Kind, RunStatus
 from agnt5.contracts.traces import NOWHERE, Trace, trace_of
 from agnt5.registry import Handler
 from agnt5.replay import journal
 from agnt5.replay.events import CancelRequested, Event, RunReopened, RunStarted
 from agnt5.runtime.approvals import NOTICE, with_link
+from agnt5.runtime.slot import Begun, Slot
 from agnt5.runtime.starting import REFUSAL
 from agnt5.sdk.observability import log_fields
 from agnt5.sdk.port import RunInfo
@@ -45,7 +46,6 @@ from agnt5.telemetry.current import FIELDS, SILENT, SINK
 
 if TYPE_CHECKING:
     from agnt5.runtime.host import Host
-    from agnt5.runtime.slot import Slot
 
 logger = logging.getLogger("agnt5.runtime")
 
@@ -64,6 +64,7 @@ class LiveRun:
         self.stretch_ms = 0
         self.seen = 0
         self.begun_s = host.loop.time()
+        self.before_s = 0.0
         self.idle_since_s = self.begun_s
         self.begun = False
         self.ended = False
@@ -144,10 +145,13 @@ class LiveRun:
         """Apply the journal as it was claimed, and start the code; what is returned is to be awaited to run it."""
         events = [journal.decode(entry) for entry in entries]
         assert isinstance(events[0], RunStarted)
+        if self.handler.kind is Kind.WORKFLOW and len(events) > 1:
+            self.before_s = max(0.0, (self.host.clock_ms() - events[0].at) / 1000)
         self.begun, self.seen, self.generation = True, len(events), events[0].generation
         self.trace, self.stretch_ms = self._place(events[0], events)
         if self.slot is not None:
-            self.slot.started(events[0].input, self.claimed.attempt)
+            told = events[0]
+            self.slot.started(Begun(told.input, self.claimed.attempt, told.parent, told.root, self.before_s))
         code = self.start(events)
         if self._inbox:  # what came while it had to wait for its turn
             self._inbox = {at: event for at, event in self._inbox.items() if at > self.seen}
@@ -304,7 +308,8 @@ class LiveRun:
             if self.slot is not None:
                 self._take_slot().succeeded(value)
             else:
-                self.host.teller.succeeded(self.run_id, value, self.host.loop.time() - self.begun_s)
+                runtime_s = self.host.loop.time() - self.begun_s + self.before_s
+                self.host.teller.succeeded(self.run_id, value, runtime_s)
 
     async def fail(self, error: BaseException, *, timed_out: bool = False) -> None:
         """End as failed."""
@@ -328,7 +333,7 @@ class LiveRun:
             if self.slot is not None:
                 self._take_slot().failed(RunCancelledError(reason, type="RunCancelledError"))
             else:
-                self.host.teller.revoked(self.run_id)
+                self.host.teller.revoked(self.run_id, reason)
 
     async def _finish(self, status: Ending, payload: bytes) -> bool:
         if self.ended:

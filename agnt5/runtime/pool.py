@@ -50,6 +50,7 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery is untyped
     signal_safe = False
     #: waiting for another task's result inside a coroutine would block all others
     task_join_will_block = True
+    limit: int
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -104,6 +105,15 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery is untyped
     def on_start(self) -> None:
         """Start the loop's thread."""
         self._thread.start()
+
+    def grow(self, n: int = 1) -> None:
+        """Celery's `pool_grow`: n more coroutines may run at once; Celery raises what it prefetches as well."""
+        self.limit += n
+        self._thread.post(self._fill)
+
+    def shrink(self, n: int = 1) -> None:
+        """Celery's `pool_shrink`: n fewer, at least one; what runs goes on to its end."""
+        self.limit = max(1, self.limit - n)
 
     def register_with_event_loop(self, hub: Any) -> None:
         """Let Celery's event loop run callbacks, and wake ours once per turn."""
@@ -201,6 +211,9 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery is untyped
         job.discard_timers()
         self._running.discard(job)
         self._outbox.tell_from_loop(self._forget)
+        self._fill()
+
+    def _fill(self) -> None:
         while self._waiting and len(self._running) < self.limit:
             self._start(self._waiting.popleft())
 

@@ -15,12 +15,12 @@ from celery.worker.strategy import default
 from kombu.serialization import loads as loads_body
 
 from agnt5.contracts.errors import RunCancelledError, RunFailedError
-from agnt5.contracts.ids import first_of, parent_of
 from agnt5.runtime.dispatch import HEADER, read_envelope
 from agnt5.runtime.host import Arrival
 from agnt5.runtime.pool import TaskPool
+from agnt5.runtime.slot import Begun
 from agnt5.runtime.tasks import RunTask, arrival_of
-from agnt5.runtime.tellers import REVOKED, error_fields, preview
+from agnt5.runtime.tellers import error_fields, opening, preview, revoked_fields
 from agnt5.runtime.transport.channel import Channel, Held
 
 Event = tuple[str, dict[str, Any]]
@@ -35,14 +35,14 @@ class RunRequest:
 
     __slots__ = (
         "__weakref__",
-        "_attempt",
+        "_before_s",
+        "_opening",
         "_pool",
         "_send",
         "_settle",
         "hostname",
         "id",
         "name",
-        "preview",
         "time_start",
     )
 
@@ -55,8 +55,8 @@ class RunRequest:
         self.hostname: str = consumer.hostname
         self.id = run_id
         self.name = name
-        self.preview = ""
-        self._attempt = 0
+        self._opening: dict[str, Any] = {"args": "()", "kwargs": "{}"}
+        self._before_s = 0.0
         self.time_start: float | None = None
 
     def info(self, safe: bool = False) -> dict[str, Any]:  # noqa: ARG002 - Celery's signature
@@ -64,8 +64,8 @@ class RunRequest:
         return {
             "id": self.id,
             "name": self.name,
-            "args": "()",
-            "kwargs": self.preview,
+            "args": self._opening["args"],
+            "kwargs": self._opening["kwargs"],
             "type": self.name,
             "hostname": self.hostname,
             "time_start": self.time_start,
@@ -82,10 +82,10 @@ class RunRequest:
     def refuse(self, why: str) -> None:  # noqa: ARG002 - the protocol's
         self._pool.tell(self._give_back)
 
-    def started(self, value: Any, attempt: int) -> None:
-        self.time_start, self._attempt = monotonic(), attempt
+    def started(self, begun: Begun) -> None:
+        self.time_start, self._before_s = monotonic(), begun.before_s
         if self._send is not None:
-            self.preview = preview(value)
+            self._opening = opening(self.id, self.name, begun)
         self._pool.tell(self._accepted)
 
     def release(self) -> None:
@@ -95,12 +95,12 @@ class RunRequest:
         if self._send is None:
             self._pool.tell(self._done)
         else:
-            runtime = monotonic() - (self.time_start or monotonic())
+            runtime = monotonic() - (self.time_start or monotonic()) + self._before_s
             self._pool.tell(self._done, ("task-succeeded", {"result": preview(result), "runtime": runtime}))
 
     def failed(self, error: RunFailedError) -> None:
         if isinstance(error, RunCancelledError):
-            self._pool.tell(self._done, ("task-revoked", REVOKED))
+            self._pool.tell(self._done, ("task-revoked", revoked_fields(error.message)))
         else:
             self._pool.tell(self._done, ("task-failed", error_fields(error)))
 
@@ -112,9 +112,9 @@ class RunRequest:
     def _accepted(self) -> None:
         state.task_accepted(self)
         if self._send is not None:
-            self._send(
-                "task-started", uuid=self.id, name=self.name, args="()", kwargs=self.preview, retries=self._attempt
-            )
+            # not before the claim: messages that come late or twice are no tasks, and nobody had read the input
+            self._send("task-received", **self._opening)
+            self._send("task-started", **self._opening)
 
     def _done(self, event: Event | None = None) -> None:
         state.task_ready(self)
@@ -145,9 +145,6 @@ def express(consumer: Any) -> Callable[[Channel, str, str, bytes], bool]:
         name, run_id = read
         channel.hold(Held(tag, queue, text))
         request = RunRequest(consumer, name, run_id, lambda requeue: channel.settle(tag, requeue=requeue), send)
-        if send is not None:
-            family = {"root_id": first_of(run_id), "parent_id": parent_of(run_id)}
-            send("task-received", uuid=run_id, name=name, retries=0, **family)
         state.task_reserved(request)
         pool.submit(task.runtime.receive, Arrival(run_id, name), request)
         return True
@@ -170,16 +167,10 @@ def strategy(task: RunTask, app: Any, consumer: Any, **options: Any) -> Callable
 
         args, kwargs = ((), {}) if headers.get(HEADER) else _call(message)
         request = RunRequest(consumer, name, headers["id"], settle, send)
-        if send is not None:
-            shown = {key: headers.get(field) for key, field in _SHOWN.items()}
-            send("task-received", uuid=request.id, name=name, retries=headers.get("retries", 0), **shown)
         state.task_reserved(request)
         pool.submit(runtime.receive, arrival_of(name, headers, args, kwargs), request)
 
     return handle
-
-
-_SHOWN = {"args": "argsrepr", "kwargs": "kwargsrepr", "root_id": "root_id", "parent_id": "parent_id"}
 
 
 def _call(message: Any) -> tuple[Any, Any]:

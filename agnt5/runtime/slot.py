@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from agnt5.contracts.errors import RunFailedError
+
+
+class Begun(NamedTuple):
+    """What is told of an attempt whose code begins."""
+
+    input: Any
+    attempt: int
+    parent: str | None = None
+    """The run that asked for it."""
+    root: str = ""
+    """The root of its tree, where its id does not tell."""
+    before_s: float = 0.0
+    """Seconds since a workflow that was parked, and is taken up again, was started."""
 
 
 class Slot(Protocol):
@@ -16,8 +29,8 @@ class Slot(Protocol):
     def refuse(self, why: str) -> None:
         """This worker cannot run it; another one may."""
 
-    def started(self, value: Any, attempt: int) -> None:
-        """An attempt of the run with this input is claimed and its code begins; one of the others follows."""
+    def started(self, begun: Begun) -> None:
+        """An attempt of the run is claimed and its code begins; one of the others follows."""
 
     def release(self) -> None:
         """The run goes on without a request: it waits in memory, is parked, or was handed back."""
@@ -44,5 +57,5 @@ class Teller(Protocol):
     def failed(self, run_id: str, error: RunFailedError) -> None:
         """As Celery's `task-failed`."""
 
-    def revoked(self, run_id: str) -> None:
+    def revoked(self, run_id: str, reason: str) -> None:
         """As Celery's `task-revoked`: the run was cancelled."""

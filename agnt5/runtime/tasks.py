@@ -15,7 +15,8 @@ from agnt5.contracts.traces import TRACE_HEADERS
 from agnt5.registry import Handler
 from agnt5.runtime.dispatch import HEADER
 from agnt5.runtime.host import Arrival
-from agnt5.runtime.tellers import Apart, EventTeller, preview
+from agnt5.runtime.slot import Begun
+from agnt5.runtime.tellers import Apart, EventTeller, opening
 
 if TYPE_CHECKING:
     from agnt5.runtime.process import Runtime
@@ -36,10 +37,10 @@ def arrival_of(name: str, headers: Any, args: Any, kwargs: Any) -> Arrival:
 class BlockingSlot:
     """A slot of a pool whose tasks block: the thread waits here until the run is done or goes on without it.
 
-    `begun` is called in that thread with a preview of the input and the attempt, once the run is claimed.
+    `begun` is called in that thread once the run is claimed.
     """
 
-    def __init__(self, begun: Callable[[str, int], None]) -> None:
+    def __init__(self, begun: Callable[[Begun], None]) -> None:
         self._begun = begun
         self._told: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
 
@@ -52,8 +53,8 @@ class BlockingSlot:
     def refuse(self, why: str) -> None:
         self._set("refuse", why)
 
-    def started(self, value: Any, attempt: int) -> None:
-        self._told.put(("started", (preview(value), attempt)))
+    def started(self, begun: Begun) -> None:
+        self._told.put(("started", begun))
 
     def release(self) -> None:
         self._set("release")
@@ -71,7 +72,7 @@ class BlockingSlot:
         """The run's result, or the exception that tells Celery what became of it."""
         outcome, value = self._told.get()
         if outcome == "started":
-            self._begun(*value)
+            self._begun(value)
             outcome, value = self._told.get()
         match outcome:
             case "succeeded":
@@ -112,10 +113,12 @@ class RunTask(Task):  # type: ignore[misc]  # Celery is untyped
             return lambda _type, _fields: None
         return Apart(self.app, self.runtime.node).send
 
-    def _tell_begun(self, shown: str, attempt: int) -> None:
+    def _tell_begun(self, begun: Begun) -> None:
         """Celery's own event was sent before anybody had read the input."""
         if self.app.conf.worker_send_task_events:
-            self.send_event("task-started", args="()", kwargs=shown, retries=attempt)
+            told = opening(self.request.id, self.name, begun)
+            del told["uuid"]
+            self.send_event("task-started", **told)
 
 
 def register(app: Any, runtime: Runtime) -> None:

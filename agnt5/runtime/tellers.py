@@ -12,6 +12,8 @@ from celery.utils.saferepr import saferepr
 
 from agnt5.contracts.errors import RunCancelledError, RunFailedError
 from agnt5.contracts.ids import first_of, parent_of
+from agnt5.contracts.masking import MASKER, masked
+from agnt5.runtime.slot import Begun
 
 Send = Callable[[str, dict[str, Any]], None]
 """Brings an event of a type, with its fields, on its way."""
@@ -19,12 +21,36 @@ Send = Callable[[str, dict[str, Any]], None]
 PREVIEW = 300
 """Characters of an input that events, and so Flower, show."""
 
+MARGIN = 4000
+"""Characters read beyond a preview while secrets are known: one that is cut in two would not be found."""
+
 _SHORT, _FEW, _BIG = 40, 5, 10**15
 
 
 def preview(value: Any) -> str:
-    """A short text of an input or result."""
-    return repr(value) if _is_short(value) else str(saferepr(value, PREVIEW))
+    """A short text of an input or result, without known secrets."""
+    if _is_short(value):
+        return masked(repr(value))
+    if not MASKER.knows:
+        return str(saferepr(value, PREVIEW))
+    text = masked(saferepr(value, PREVIEW + MARGIN))
+    return text if len(text) <= PREVIEW else f"{text[:PREVIEW]}..."
+
+
+def arguments(value: Any) -> tuple[str, str]:
+    """An input as Celery shows a call: the positional arguments and those by name."""
+    if value is None:
+        return "()", "{}"
+    return ("()", preview(value)) if isinstance(value, dict) else (f"({preview(value)},)", "{}")
+
+
+def opening(run_id: str, handler: str, begun: Begun) -> dict[str, Any]:
+    """What Celery's events `task-received` and `task-started` say of a run."""
+    args, kwargs = arguments(begun.input)
+    return {
+        "uuid": run_id, "name": handler, "args": args, "kwargs": kwargs, "retries": begun.attempt,
+        "root_id": begun.root or first_of(run_id), "parent_id": begun.parent or parent_of(run_id),
+    }  # fmt: skip
 
 
 def _is_short(value: Any, depth: int = 2) -> bool:
@@ -44,13 +70,14 @@ def _is_short(value: Any, depth: int = 2) -> bool:
             return False
 
 
-REVOKED: dict[str, Any] = {"terminated": True, "signum": None, "expired": False}
-"""What Celery's event for a cancelled run says."""
-
-
 def error_fields(error: RunFailedError) -> dict[str, Any]:
     """What Celery's events say of an error, which Flower shows as Python would write the original exception."""
-    return {"exception": f"{error.type}({error.message!r})", "traceback": error.traceback}
+    return {"exception": masked(f"{error.type}({error.message!r})"), "traceback": masked(error.traceback)}
+
+
+def revoked_fields(reason: str) -> dict[str, Any]:
+    """What Celery's event says of a cancelled run."""
+    return {"terminated": True, "signum": None, "expired": False, "exception": masked(f"cancelled: {reason}")}
 
 
 class EventTeller:
@@ -69,8 +96,8 @@ class EventTeller:
     def failed(self, run_id: str, error: RunFailedError) -> None:
         self._send("task-failed", {"uuid": run_id, **error_fields(error)})
 
-    def revoked(self, run_id: str) -> None:
-        self._send("task-revoked", {"uuid": run_id, **REVOKED})
+    def revoked(self, run_id: str, reason: str) -> None:
+        self._send("task-revoked", {"uuid": run_id, **revoked_fields(reason)})
 
 
 class EventSlot:
@@ -91,12 +118,9 @@ class EventSlot:
     def release(self) -> None:
         """There is no request to be told."""
 
-    def started(self, value: Any, attempt: int) -> None:
-        told = {
-            "uuid": self._run_id, "name": self._handler, "args": "()", "kwargs": preview(value), "retries": attempt,
-        }  # fmt: skip
-        family = {"root_id": first_of(self._run_id), "parent_id": parent_of(self._run_id)}
-        self._send("task-received", {**told, **family})
+    def started(self, begun: Begun) -> None:
+        told = opening(self._run_id, self._handler, begun)
+        self._send("task-received", told)
         self._send("task-started", told)
 
     def succeeded(self, result: Any) -> None:
@@ -105,7 +129,7 @@ class EventSlot:
 
     def failed(self, error: RunFailedError) -> None:
         if isinstance(error, RunCancelledError):
-            self._send("task-revoked", {"uuid": self._run_id, **REVOKED})
+            self._send("task-revoked", {"uuid": self._run_id, **revoked_fields(error.message)})
         else:
             self._send("task-failed", {"uuid": self._run_id, **error_fields(error)})
 

@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -18,6 +19,8 @@ from support.waiting import until_sync
 from support.warm import WarmCommands
 
 from agnt5.cli.embedded import free_port
+from agnt5.cli.flower import Flower
+from agnt5.contracts.errors import ConfigurationError
 
 AGNT5 = [sys.executable, "-m", "agnt5.cli"]
 APP = """\
@@ -163,7 +166,7 @@ def commands():
 @pytest.fixture(scope="module")
 def dev(tmp_path_factory, commands):
     dev = Dev(tmp_path_factory.mktemp("dev"), commands)
-    dev.start()
+    dev.start("--flower-port", str(free_port()))
     yield dev
     dev.end()
 
@@ -175,6 +178,48 @@ def test_the_pages_are_served_beside_worker_and_beat(dev):
     assert "on-a-page" in httpx.get(address).text
     assert httpx.get(f"{address}/api/v1/runs/on-a-page").json()["result"] == 3
     assert dev.count("uvicorn.access") == 0
+
+
+def test_flower_is_served_beside_them_to_who_has_the_password_that_is_told(dev):
+    told = r"Flower: (\S+) \(log in as (\S+) with password (\S+)\)"
+    (found,) = [found for line in list(dev.lines) if (found := re.search(told, line))]
+    address, *login = found.groups()
+    assert address.startswith("http://127.0.0.1:")
+    until_sync(lambda: answer(address + "/healthcheck") == 200, 20)
+    assert answer(address + "/tasks") == 401
+    dev("start", "shop.add", "a=3", "--id", "in-flower", "--wait")
+    until_sync(lambda: httpx.get(f"{address}/task/in-flower", auth=tuple(login)).status_code == 200, 10)
+    page = httpx.get(f"{address}/task/in-flower", auth=tuple(login)).text
+    assert "shop.add" in page
+    assert "{&#x27;a&#x27;: 3}" in page
+    assert dev.count("flower | ") == 0
+
+
+def test_flower_says_what_it_lacks(dev, tmp_path, monkeypatch):
+    other = Dev(tmp_path, dev.commands)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        other("dev", "-A", "shop", "--flower", "--flower-port", str(port), code=1)
+        assert f"port {port} is in use" in other.err
+        assert "--flower-port" in other.err
+        monkeypatch.setattr("agnt5.cli.flower.PORT", port)
+        assert f":{port} " not in Flower("shop", None).address  # the usual one is taken: a free one
+    monkeypatch.setenv("FLOWER_BASIC_AUTH", "ann:hers")
+    assert Flower("shop", None).env["FLOWER_BASIC_AUTH"] == "ann:hers"
+    assert "hers" not in Flower("shop", None).address
+    monkeypatch.setitem(sys.modules, "flower", None)
+    with pytest.raises(ConfigurationError, match=r"pip install 'agnt5-celery\[flower\]'"):
+        Flower("shop", None)
+
+
+def answer(url: str) -> int:
+    """The status of an answer; 0 while there is none."""
+    try:
+        return httpx.get(url).status_code
+    except httpx.TransportError:
+        return 0
 
 
 def test_a_result_is_printed_as_json(dev):

@@ -63,7 +63,7 @@ class Visit:
 
     def sound(self) -> None:
         """Nothing went wrong in this window."""
-        assert self.faults == []
+        assert not self.faults, self.faults
 
 
 CONTRASTS = """
