@@ -139,7 +139,7 @@ def share(key: str, unit: str) -> float:
 
 
 def check_key(key: object) -> str:
-    """A key: up to 200 visible characters, none of them a space or ~ { } | " \\. Raises `InvalidInputError`."""
+    """A key: up to 200 visible characters, as those of a run id. Raises `InvalidInputError`."""
     checked = check_id(key, "config key")
     if not checked.isprintable():
         raise InvalidInputError(f"config key {checked!r}: only visible characters are allowed")

@@ -40,7 +40,6 @@ class OpenFeatureProvider:
     def _set(self) -> None:
         try:
             from openfeature import api  # noqa: PLC0415 - only those who have flags pay for it
-            from openfeature.provider._registry import provider_registry  # noqa: PLC0415
         except ImportError as error:
             raise ConfigurationError(
                 f"create_app(flags=...) needs the OpenFeature SDK, which cannot be imported ({error}):"
@@ -50,20 +49,17 @@ class OpenFeatureProvider:
         provider: FeatureProvider = flags if hasattr(flags, "resolve_boolean_details") else flags()
         self._place = f"the OpenFeature provider {provider.get_metadata().name!r}"
         self._client = api.get_client(domain=DOMAIN)
-        set_and_wait: Any = getattr(api, "set_provider_and_wait", None)
-        if set_and_wait is not None:
-            set_and_wait(provider, domain=DOMAIN)
-        else:
-            provider_registry.set_provider(DOMAIN, provider)
+        wait: Any = getattr(api, "set_provider_and_wait", api.set_provider)  # the latter waited, before there were two
+        wait(provider, domain=DOMAIN)
 
     def find(self, question: Question) -> Found | None:
-        """What the provider has for whoever asks. Raises what it says is wrong, but for a flag that it does not know."""
+        """What the provider has for whoever asks. Raises what it says is wrong; it may not know a flag."""
         if self._client is None:
             return None
         from openfeature.evaluation_context import EvaluationContext  # noqa: PLC0415 - loaded by now
         from openfeature.exception import ErrorCode  # noqa: PLC0415
 
-        attributes = {"handler": question.handler, "headers": dict(question.headers)}
+        attributes: dict[str, Any] = {"handler": question.handler, "headers": dict(question.headers)}
         context = EvaluationContext(targeting_key=question.unit, attributes=attributes)
         details = self._ask(self._client, question, context)
         if details.error_code == ErrorCode.FLAG_NOT_FOUND:
@@ -73,20 +69,20 @@ class OpenFeatureProvider:
         return Found(details.value, "provider", self._place)
 
     def _ask(self, client: OpenFeatureClient, question: Question, context: Any) -> Any:
-        """By the type of the default; without one an object or list is asked for."""
-        key, default = question.key, question.default
-        match default:
-            case bool():
-                return client.get_boolean_details(key, default, context)
-            case int():
-                return client.get_integer_details(key, default, context)
-            case float():
-                return client.get_float_details(key, default, context)
-            case str():
-                return client.get_string_details(key, default, context)
-            case timedelta():
-                return client.get_string_details(key, "", context)
-            case list() | tuple():
-                return client.get_object_details(key, list(default), context)
-            case _:
-                return client.get_object_details(key, default or {}, context)
+        """By the type of the default, a duration as text; without one an object or list is asked for."""
+        default = "" if isinstance(question.default, timedelta) else question.default
+        if default is None:
+            default = {}
+        for kind, ask in _ASKED:
+            if isinstance(default, kind):
+                return getattr(client, ask)(question.key, default, context)
+        raise TypeError(f"no flag has the type of {default!r}")
+
+
+_ASKED: tuple[tuple[type | tuple[type, ...], str], ...] = (
+    (bool, "get_boolean_details"),
+    (int, "get_integer_details"),
+    (float, "get_float_details"),
+    (str, "get_string_details"),
+    ((list, tuple, dict), "get_object_details"),
+)

@@ -148,7 +148,9 @@ class Moment(Told):
     """A line of a run's story."""
 
     at_ms: int = Field(description="Its beginning, in milliseconds since 1970.")
-    kind: str = Field(description="run, host, task, map, step, llm, tool, timer, signal, approval, patch, config or event.")
+    kind: str = Field(
+        description="run, host, task, map, step, llm, tool, timer, signal, approval, patch, config or event."
+    )
     what: str
     outcome: Literal["", "ok", "failed", "open", "cancelled", "note"]
     took_ms: int | None
