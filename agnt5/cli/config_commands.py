@@ -22,7 +22,7 @@ When = Annotated[
 
 
 @config.command("set")
-def set_(  # noqa: PLR0913 - what there is to say about a value
+def set_(  # noqa: PLR0913, PLR0917 - what there is to say about a value
     ctx: typer.Context,
     key: Key,
     value: Annotated[
@@ -32,7 +32,7 @@ def set_(  # noqa: PLR0913 - what there is to say about a value
         str | None,
         typer.Option(metavar="NAME=WEIGHT,...", help="An experiment, in place of a value: control=50,treatment=50."),
     ] = None,
-    rollout: Annotated[float | None, typer.Option(help="The value is for this percentage of run trees or units.")] = None,
+    rollout: Annotated[float | None, typer.Option(help="The value is for this percentage of units.")] = None,
     otherwise: Annotated[
         str | None, typer.Option(metavar="VALUE", help="With --rollout: what the others get, in place of the default.")
     ] = None,

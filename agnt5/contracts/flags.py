@@ -112,7 +112,7 @@ class Rule:
 def read_rule(data: Any, key: str) -> Rule:
     """A rule from its JSON data. Raises `InvalidInputError` that says what is wrong with it."""
     where = f"config {key!r}"
-    if not isinstance(data, dict) or not data:
+    if not isinstance(data, dict):
         raise InvalidInputError(f"{where}: a rule is a JSON object with a value or variants, found {data!r:.80}")
     if unknown := sorted(set(data) - _FIELDS):
         raise InvalidInputError(f"{where}: a rule has no {', '.join(map(repr, unknown))}; known are {_known()}")

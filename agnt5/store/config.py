@@ -50,7 +50,7 @@ async def rules(link: Link) -> tuple[int, dict[str, bytes]]:
     """The version, and the JSON of every rule."""
     fields = {name: bytes(text) for name, text in pairs(await link.call("HGETALL", keys.config()))}
     version = _number(fields.pop(VERSION, b"0"))
-    return version, {name.decode(errors="replace"): text for name, text in sorted(fields.items())}
+    return version, {name.decode(errors="backslashreplace"): text for name, text in sorted(fields.items())}
 
 
 async def changes(link: Link, *, key: str | None, limit: int) -> list[Change]:

@@ -65,13 +65,14 @@ def _nested(block):
             st.tuples(st.just("wait_for"), delays, block),
             st.tuples(st.just("try"), block, block),
             st.tuples(st.just("patched"), names, block, block),
+            st.tuples(st.just("config"), names, st.booleans(), block, block),
         ),
         max_size=5,
     )
 
 
 PLAIN = ("task", "task", "keyed", "spawn", "cancelled_task", "step", "step", "signal", "emit", "approval")
-NESTS = ("gather", "group", "race", "queue", "background", "timeout", "wait_for", "try", "patched")
+NESTS = ("gather", "group", "race", "queue", "background", "timeout", "wait_for", "try", "patched", "config")
 DELAYS = (0, 1, 1500, 60_000)
 
 
@@ -95,6 +96,8 @@ def large_program(rng: random.Random, depth: int = 3) -> list:
                 block.append((kind, inner, large_program(rng, 0)))
             case "patched":
                 block.append((kind, rng.choice(NAMES), inner, large_program(rng, 0)))
+            case "config":
+                block.append((kind, rng.choice(NAMES), rng.random() < 0.3, inner, large_program(rng, 0)))
             case _:
                 block.append((kind, inner))
     return block
@@ -107,9 +110,13 @@ programs = st.one_of(
 
 
 class Interpreter:
-    """Runs a program on a machine. `seen` has each recorded value that the code was given, by command number."""
+    """Runs a program on a machine. `seen` has each recorded value that the code was given, by command number.
 
-    def __init__(self, block, seen: dict[int, object] | None = None) -> None:
+    What is set in config is another thing for each `host`.
+    """
+
+    def __init__(self, block, seen: dict[int, object] | None = None, host: int = -1) -> None:
+        self.config = random.Random(host)
         self.block = block
         self.seen = {} if seen is None else seen
 
@@ -240,6 +247,10 @@ class Interpreter:
     async def do_patched(self, m, name, new, old):
         return await self.run(m, new if m.patched(name) else old)
 
+    async def do_config(self, m, name, fresh, new, old):
+        value = m.read_config(name, "", lambda: self.config.randint(0, 3), fresh=fresh)
+        return [value, await self.run(m, new if value % 2 else old)]
+
 
 # ---- the world
 
@@ -284,7 +295,7 @@ class World:
         if self.machine is not None:
             self.machine.close()
         self.steps = {}
-        self.machine = Machine(RUN_ID, Interpreter(self.block, self.seen))
+        self.machine = Machine(RUN_ID, Interpreter(self.block, self.seen, len(self.journal)))
         self.fed = len(self.journal)
         self.obey(self.machine.activate(self.events()))
         for command in self.machine.open_commands():
@@ -468,6 +479,8 @@ def identities(journal: list[ev.Event]) -> dict[int, tuple]:
                 found.setdefault(event.seq, ("approval", event.name, ""))
             case ev.PatchMarked():
                 found.setdefault(event.seq, ("patch", event.change, ""))
+            case ev.ConfigRead():
+                found.setdefault(event.seq, ("config", event.key, event.unit))
             case ev.TaskCancelRequested():
                 found.setdefault(event.seq, ("cancel", str(event.target), ""))
             case ev.StepCompleted() | ev.StepFailed():
