@@ -81,7 +81,7 @@ def test_the_fleet_hears_of_a_change(two: Cluster):
 
     workers: set[int] = set()
     until_sync(lambda: everywhere(0) and len(workers) == 2, 20)
-    for value in (1, 2):
+    for value in (1, 2, 5, 6):
         client.set_config("fleet", value)
         until_sync(lambda value=value: everywhere(value), 2)
     # a change that nobody was told of

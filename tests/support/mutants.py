@@ -22,6 +22,7 @@ BUDGETS = "tests/store/test_budget_scripts.py"
 SPENDING = "tests/property/test_budget_machine.py"
 CALLS = "tests/store/test_entity_scripts.py"
 STREAMS = "tests/store/test_streams.py"
+CONFIG = "tests/store/test_config_store.py"
 
 
 class Mutant(NamedTuple):
@@ -184,6 +185,16 @@ MUTANTS: dict[str, Mutant] = {
         STREAMS, "redis.call('PUBLISH', 'agnt5:out:' .. id, count .. '-0')\n"
     ),
     "the stream outlives its run": Mutant(STREAMS, "redis.call('PEXPIRE', P .. 'out:' .. id, retention)\n"),
+    "a change of config is made twice": Mutant(
+        CONFIG, "if redis.call('ZSCORE', P .. 'configops', op) then return { 'AGAIN', version } end\n"
+    ),
+    "nobody hears of a change of config": Mutant(
+        CONFIG, "redis.call('PUBLISH', 'agnt5:config', version .. '\\n' .. name .. '\\n' .. rule)\n"
+    ),
+    "a change of config has no number of its own": Mutant(CONFIG, "'~version', 1))", "'~version', 0))"),
+    "config grows without end": Mutant(CONFIG, "if not old and redis.call('HLEN'", "if false and redis.call('HLEN'"),
+    "the history of config grows without end": Mutant(CONFIG, "'MAXLEN', ARGV[7], '*'", "'*'"),
+    "operations on config are kept for ever": Mutant(CONFIG, "redis.call('PEXPIRE', P .. 'configops', DAY)\n"),
     "memory is not looked at": Mutant(OUTAGES, "#!lua\n", "#!lua flags=allow-oom\n"),
 }  # fmt: skip
 
