@@ -9,6 +9,7 @@ import pytest
 from support.waiting import until
 
 from agnt5 import AsyncClient, Client, ConfigNotFoundError, InvalidInputError
+from agnt5.client.doctor import examine
 from agnt5.contracts import flags
 from agnt5.store import config, keys
 from agnt5.store.config import ConfigCopy
@@ -167,6 +168,13 @@ async def test_while_redis_is_away_what_is_known_stays(own_server):
     await asyncio.gather(*tries)
     assert copy.rules["a"].value == 1
     await link.close()
+
+
+async def test_the_doctor_tells_of_rules_that_nobody_can_read(store: Store, admin):
+    await put(store, "good", ONE, "1")
+    admin.hset(keys.config(), "bad", "{")
+    found = [one for one in await examine(store) if one.code == "config-unreadable"]
+    assert [(one.severity, "config 'bad' is no rule" in one.found) for one in found] == [("warning", True)]
 
 
 # ---- clients

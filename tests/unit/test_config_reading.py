@@ -6,7 +6,7 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
-from contexts import Flags, Flow, T0, function_ctx
+from contexts import T0, Flags, Flow, function_ctx
 
 from agnt5 import InvalidInputError, SerializationError
 from agnt5.replay import commands as cmd

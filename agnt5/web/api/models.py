@@ -295,6 +295,24 @@ class Handlers(Told):
     handlers: list[HandlerInfo]
 
 
+class ConfigInfo(Told):
+    """A key of config and the rule that is set for it in Redis."""
+
+    key: str = Field(examples=["checkout.new_tax"])
+    rule: dict[str, Any] = Field(examples=[{"value": True, "rollout": 25}])
+    text: str = Field(description="The rule for people.")
+    wrong: str = Field("", description="Why workers leave it out; empty where they do not.")
+    changed_at: datetime | None = None
+    changed_by: str = ""
+    comment: str = ""
+
+
+class Configs(Told):
+    """All that is set, by key."""
+
+    configs: list[ConfigInfo]
+
+
 class WorkerInfo(Told):
     """A worker process."""
 
