@@ -50,6 +50,8 @@ def parsed(text: str) -> Any:
 
 
 def _reader(default: Any) -> Callable[[Any], Any]:
+    if (usual := _USUAL.get(type(default))) is not None:
+        return usual
     for kind, read in _READERS:
         if isinstance(default, kind):
             return read
@@ -60,6 +62,8 @@ def _reader(default: Any) -> Callable[[Any], Any]:
 
 
 def _bool(value: Any) -> bool:
+    if value is True or value is False:
+        return bool(value)
     text = str(value).strip().lower() if isinstance(value, bool | int | str) else ""
     if text in _ON:
         return True
@@ -145,3 +149,7 @@ _READERS: tuple[tuple[type | tuple[type, ...], Callable[[Any], Any]], ...] = (
     (timedelta, _timedelta),
 )
 """By the type of the default; bool before int, which it is a sort of."""
+
+_USUAL: dict[type, Callable[[Any], Any]] = {
+    bool: _bool, int: _int, float: _float, str: _str, list: _list, tuple: _list, dict: _dict, timedelta: _timedelta,
+}  # fmt: skip

@@ -12,7 +12,9 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 
 from agnt5.contracts.errors import InvalidInputError
 from agnt5.contracts.ids import check_id
@@ -34,19 +36,17 @@ _NO_VARIABLE = re.compile(r"\W")
 Source = Literal["redis", "provider", "environment"]
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(NamedTuple):
     """What a handler asks: `unit` is who a roll-out or experiment decides for, `default` tells the wanted type."""
 
     key: str
     default: Any
     unit: str
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = MappingProxyType({})
     handler: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """A value, and where it came from; `place` names that for people."""
 
     value: Any
@@ -72,7 +72,7 @@ class Rule:
 
         A roll-out that grows keeps those that were in, and so do variants whose share grows at their neighbour's cost.
         """
-        if any(headers.get(name) not in values for name, values in self.when.items()):
+        if self.when and any(headers.get(name) not in values for name, values in self.when.items()):
             return None
         if self.variants:
             return self._variant(share(key, unit))
@@ -140,6 +140,11 @@ def share(key: str, unit: str) -> float:
 
 def check_key(key: object) -> str:
     """A key: up to 200 visible characters, as those of a run id. Raises `InvalidInputError`."""
+    return _checked_key(key) if isinstance(key, str) else check_id(key, "config key")
+
+
+@lru_cache(4096)
+def _checked_key(key: str) -> str:
     checked = check_id(key, "config key")
     if not checked.isprintable():
         raise InvalidInputError(f"config key {checked!r}: only visible characters are allowed")

@@ -123,8 +123,12 @@ async def whose(ctx: Context) -> str:
     return str(ctx.headers().get("Tenant"))
 
 
+def answered(messages: list[Any], tools: Any) -> str:
+    return f"It is {messages[-1]['content']}'s."
+
+
 clerk = Agent(
-    "clerk", "Be brief.", scripted_model("clerk", call("whose"), lambda messages, _: f"It is {messages[-1]['content']}'s."),
+    "clerk", "Be brief.", scripted_model("clerk", call("whose"), answered),
     tools=[whose],
 )  # fmt: skip
 
