@@ -17,6 +17,7 @@ from agnt5.replay.commands import (
     CancelTask,
     CancelTimer,
     EmitSignal,
+    RecordConfig,
     RequestApproval,
     RunStep,
     StartTask,
@@ -112,11 +113,13 @@ programs = st.one_of(
 class Interpreter:
     """Runs a program on a machine. `seen` has each recorded value that the code was given, by command number.
 
-    What is set in config is another thing for each `host`.
+    What is set in config is another thing for each `host`, but for what `journal` records: a journal that is fed in
+    parts stands for one host, which had read that.
     """
 
-    def __init__(self, block, seen: dict[int, object] | None = None, host: int = -1) -> None:
+    def __init__(self, block, seen: dict[int, object] | None = None, host: int = -1, journal=()) -> None:
         self.config = random.Random(host)
+        self.recorded = {event.seq: event.value for event in journal if isinstance(event, ev.ConfigRead)}
         self.block = block
         self.seen = {} if seen is None else seen
 
@@ -247,8 +250,12 @@ class Interpreter:
     async def do_patched(self, m, name, new, old):
         return await self.run(m, new if m.patched(name) else old)
 
+    def set_for(self, seq):
+        now = self.config.randint(0, 3)
+        return self.recorded.get(seq, now)
+
     async def do_config(self, m, name, fresh, new, old):
-        value = m.read_config(name, "", lambda: self.config.randint(0, 3), fresh=fresh)
+        value = m.read_config(name, "", lambda: self.set_for(m._ledger.seq), fresh=fresh)
         return [value, await self.run(m, new if value % 2 else old)]
 
 
@@ -314,6 +321,9 @@ class World:
                 self.append(event)
         if keep < len(answer.commands):
             self.crashed += 1
+            # the next host may read another value where the record of this one got lost, and go another way from there
+            lost = (command.seq for command in answer.commands[keep:] if isinstance(command, RecordConfig))
+            self.asked = self.asked[: next(lost, len(self.asked))]
             self.new_host()
             return
         for command in answer.commands:
