@@ -11,13 +11,14 @@ if TYPE_CHECKING:
     from agnt5.agents.agent import Agent
     from agnt5.agents.memory import Memory
     from agnt5.agents.results import AgentResult
-    from agnt5.client import ApprovalState, AsyncClient, BudgetState, Client, StreamReset
+    from agnt5.client import ApprovalState, AsyncClient, BudgetState, Client, ConfigState, StreamReset
     from agnt5.contracts.budgets import Budget
     from agnt5.contracts.errors import (
         Agnt5Error,
         ApprovalDecidedError,
         ApprovalNotFoundError,
         ApprovalRefusedError,
+        ConfigNotFoundError,
         ConfigurationError,
         DuplicateRunError,
         EntityBusyError,
@@ -71,6 +72,8 @@ __all__ = [
     "BudgetExceededError",
     "BudgetState",
     "Client",
+    "ConfigNotFoundError",
+    "ConfigState",
     "ConfigurationError",
     "Context",
     "DuplicateRunError",
@@ -131,6 +134,7 @@ _HOME = {
     "StreamReset": "agnt5.client",
     "Budget": "agnt5.contracts.budgets",
     "BudgetState": "agnt5.client",
+    "ConfigState": "agnt5.client",
     "LLMResponse": "agnt5.llm.responses",
     "Tool": "agnt5.llm.tools",
     "ToolsResponse": "agnt5.sdk.tool_loop",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 from celery import Celery
 from kombu.entity import Queue
@@ -15,8 +16,12 @@ from agnt5.contracts.settings import Settings, mask_url
 from agnt5.registry import default_registry
 from agnt5.runtime import control, logs, worker
 from agnt5.runtime.fastpath import use_fast_path
+from agnt5.runtime.openfeature import OpenFeatureProvider
 from agnt5.runtime.process import Runtime
 from agnt5.runtime.tasks import register
+
+if TYPE_CHECKING:
+    from openfeature.provider import FeatureProvider
 
 
 def create_app(
@@ -26,6 +31,7 @@ def create_app(
     broker_url: str | None = None,
     name: str = "agnt5",
     stock_transport: bool = False,
+    flags: FeatureProvider | Callable[[], FeatureProvider] | None = None,
     **settings: Any,
 ) -> Celery:
     """The Celery app of a project: every handler of `modules` as a task, on agnt5's pool, transport and beat.
@@ -33,6 +39,9 @@ def create_app(
     `redis_url` (AGNT5_REDIS_URL) is where runs live, `broker_url` (AGNT5_BROKER_URL; by default the same) where
     Celery's messages go. Other keyword arguments are those of `Settings`. The app is a plain `celery.Celery`: add
     tasks, change `app.conf`, choose another pool with `-P`. Opens no connection.
+
+    `flags` is an OpenFeature provider (or a function that makes one, in each process): `ctx.config()` asks it for what
+    is not set in Redis, before the environment.
 
     Raises `ConfigurationError` that names the module which cannot be imported, or the setting that is wrong.
     """
@@ -42,7 +51,8 @@ def create_app(
         _load(module)
     broker = chosen.broker_url or chosen.redis_url
     app = Celery(name)
-    runtime = Runtime(app, chosen, default_registry())
+    provider = None if flags is None else functools.partial(OpenFeatureProvider, flags)
+    runtime = Runtime(app, chosen, default_registry(), provider)
     app.agnt5 = runtime
     use_fast_path(app, broker_url=broker, stock_transport=stock_transport)
     app.loader.override_backends = {"agnt5": "agnt5.runtime.backend:RunBackend"}

@@ -15,11 +15,13 @@ from typing import Any, Self
 from agnt5 import codec
 from agnt5.client import approvals as asked
 from agnt5.client import budgets as spending
+from agnt5.client import configuration as configured
 from agnt5.client import entities as stored
 from agnt5.client.approvals import ApprovalState
 from agnt5.client.both import read_both
 from agnt5.client.budgets import BudgetState
 from agnt5.client.catalog import Budgets, Catalog, HandlerLike, address_of
+from agnt5.client.configuration import ConfigAnswer, ConfigChange, ConfigState
 from agnt5.client.entities import EntityCaller, EntityState
 from agnt5.client.fleet import Fleet, read_fleet
 from agnt5.client.follow import Followed, Follows, Page, Place, following, read_page
@@ -384,6 +386,51 @@ class AsyncClient:
         """
         store, _, _ = await self._open()
         return await store.reset(spending.scope(key, run, per))
+
+    # ---- config
+
+    async def set_config(  # noqa: PLR0913 - what there is to say about a value
+        self, key: str, value: Any = None, *, rollout: float | None = None, otherwise: Any = None,
+        variants: Mapping[str, float] | None = None, when: Mapping[str, str | list[str]] | None = None, by: str = "",
+        comment: str = "", operation: str | None = None,
+    ) -> None:  # fmt: skip
+        """Set a key of config for the whole fleet; every worker has it within about a second.
+
+        A `value` (any JSON but null); with `rollout` for that percentage of units, and `otherwise` for the others,
+        where that is given; or `variants`, names with weights. `when` names headers and their values: runs without
+        them look on, in the environment and to the default. `by` and `comment` stay in the history. Repeated with the
+        same `operation` it is one change. Raises `InvalidInputError`, `SerializationError`.
+        """
+        rule = configured.NewRule(value=value, rollout=rollout, otherwise=otherwise, variants=variants, when=when or {})
+        store, _, _ = await self._open()
+        await configured.change(store, key, rule, by=by, comment=comment, operation=operation)
+
+    async def unset_config(self, key: str, *, by: str = "", comment: str = "", operation: str | None = None) -> bool:
+        """Take a key out of Redis: environment and defaults count again. False where it was not set."""
+        store, _, _ = await self._open()
+        return await configured.change(store, key, None, by=by, comment=comment, operation=operation)
+
+    async def config(self, key: str) -> ConfigState:
+        """What is set for a key. Raises `ConfigNotFoundError`, `InvalidInputError`."""
+        store, _, _ = await self._open()
+        return await configured.state(store, key)
+
+    async def configs(self) -> list[ConfigState]:
+        """All that is set, by key."""
+        store, _, _ = await self._open()
+        return await configured.states(store)
+
+    async def config_history(self, key: str | None = None, *, limit: int = 50) -> list[ConfigChange]:
+        """The latest changes, of one key or of all, newest first; the last 10,000 are kept."""
+        store, _, _ = await self._open()
+        return await configured.history(store, key, limit)
+
+    async def explain_config(
+        self, key: str, *, unit: str | int | None = None, headers: Mapping[str, str] | None = None, default: Any = None
+    ) -> ConfigAnswer:
+        """What a unit (a run's root id, or a user) gets of a key now, and why; with the environment of this process."""
+        store, _, _ = await self._open()
+        return await configured.explain(store, key, unit=unit, headers=headers or {}, default=default)
 
     # ---- acting
 

@@ -14,6 +14,7 @@ from agnt5.client.announced import bind_announced, check_announced
 from agnt5.contracts.budgets import Budget, budget_header, refuse_reserved
 from agnt5.contracts.clock import to_ms
 from agnt5.contracts.errors import HandlerNotFoundError, InvalidInputError
+from agnt5.contracts.headers import check_headers
 from agnt5.contracts.ids import call_id, check_id, entity_name, new_run_id
 from agnt5.registry import Handler
 from agnt5.runtime.calls import FRESH_S
@@ -80,7 +81,7 @@ class Catalog:
         # a handler that this process does not have: its author's choices are known by what workers announced
         options: dict[str, Any] = self._announced.get(address, {}).get("options", {})
         run_timeout_ms = to_ms(run_timeout, "run_timeout")
-        given = with_outgoing({str(name).lower(): str(text) for name, text in (headers or {}).items()})
+        given = with_outgoing(check_headers(headers))
         refuse_reserved(given)
         request = StartRequest(
             new_run_id() if run_id is None else check_id(run_id),

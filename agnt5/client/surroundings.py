@@ -22,6 +22,12 @@ def check_surroundings(survey: Survey, settings: Settings) -> Iterator[Finding]:
     yield from _overdue(survey)
     yield from _backlogs(survey, [run for run in open_runs if run.status == "queued"], settings)
     yield from _server(survey.server)
+    for key, wrong in survey.broken_config.items():
+        yield Finding(
+            code="config-unreadable", severity="warning", about="key", mark=(wrong,),
+            found=f"config {key!r} is no rule, and workers leave it out: {wrong}",
+            remedy="agnt5 config set or unset it",
+        )  # fmt: skip
 
 
 def _hosts(survey: Survey, settings: Settings) -> Iterator[Finding]:

@@ -10,8 +10,8 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from agnt5 import codec
-from agnt5.contracts.errors import Agnt5Error
-from agnt5.store import keys
+from agnt5.contracts.errors import Agnt5Error, InvalidInputError
+from agnt5.store import config, keys
 from agnt5.store.replies import pairs
 from agnt5.store.store import Store
 
@@ -98,6 +98,7 @@ class Survey:
     hosts_ms: dict[str, int]
     beats: int | None
     server: dict[str, str]
+    broken_config: dict[str, str] = field(default_factory=dict)
 
 
 async def survey(store: Store) -> Survey:
@@ -117,6 +118,7 @@ async def survey(store: Store) -> Survey:
         hosts_ms={host: int(score) for host, score in _scored(beating).items()},
         beats=await _beats(store),
         server={**await _info(store, "persistence"), **await _info(store, "memory")},
+        broken_config=await _broken_config(store),
     )
 
 
@@ -213,6 +215,21 @@ async def _strays(store: Store, shard: Shard) -> None:
     for page in pages(strays):
         replies = await asyncio.gather(*(store.link.call("PTTL", prefix + name) for name in page))
         shard.stray_ttl_ms |= dict(zip(page, replies, strict=True))
+
+
+async def _broken_config(store: Store) -> dict[str, str]:
+    """Keys of config whose rule no host can read, and why."""
+    found: dict[str, str] = {}
+    try:
+        _, texts = await config.rules(store.link)
+    except Agnt5Error as error:
+        return {"(all)": str(error)}
+    for key, text in texts.items():
+        try:
+            config.read(key, text)
+        except InvalidInputError as error:
+            found[key] = str(error)
+    return found
 
 
 async def _beats(store: Store) -> int | None:

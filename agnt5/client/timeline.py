@@ -226,6 +226,10 @@ class _Story:
     def patch_marked(self, event: ev.PatchMarked) -> None:
         self._add(event, "patch", f"took the path of patch {event.change}", "note")
 
+    def config_read(self, event: ev.ConfigRead) -> None:
+        whom = f" for {event.unit}" if event.unit else ""
+        self._add(event, "config", f"config {event.key}{whom} = {preview(event.value)}", "note")
+
     def other(self, event: ev.Event) -> None:
         self._add(event, "event", type(event).__name__, "note")
 

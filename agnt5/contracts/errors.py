@@ -157,6 +157,10 @@ class EntityNotFoundError(Agnt5Error):
     """There is no entity of this type and key: nothing was ever set in it, or all was deleted."""
 
 
+class ConfigNotFoundError(Agnt5Error):
+    """Nothing is set in Redis for this key of config."""
+
+
 class ApprovalNotFoundError(Agnt5Error):
     """The run asks for no approval of this name."""
 

@@ -25,11 +25,6 @@ class Masker:
         self._pattern: re.Pattern[str] | None = None
         self._bytes: re.Pattern[bytes] | None = None
 
-    @property
-    def knows(self) -> bool:
-        """Whether there is anything to mask."""
-        return self._pattern is not None
-
     def learn(self, name: str, value: str) -> bool:
         """Mask `value` from now on, as `[secret:name]`; also its lines and its JSON, URL and base64 forms.
 

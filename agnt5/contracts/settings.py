@@ -49,6 +49,11 @@ def _duration(least_ms: int = 0) -> _Reader:
     return _Reader(f"a duration{least}: '7d', '12h', '90m', '30s', '500ms', or a number of seconds", read)
 
 
+def duration_ms(value: Any) -> int:
+    """A duration as settings are given, in ms. Raises `ValueError`, `TypeError` or `KeyError` for anything else."""
+    return int(_duration().read(value))
+
+
 def _size() -> _Reader:
     def read(value: Any) -> int:
         amount, unit = _amount(value)

@@ -96,3 +96,12 @@ class MarkPatch(Command):
     """Record that the changed code runs from here on."""
 
     change: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordConfig(Command):
+    """Record the config value that the code was given."""
+
+    key: str
+    value: Any
+    unit: str

@@ -167,6 +167,16 @@ class PatchMarked(Event):
     change: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigRead(Event):
+    """The code asked for a config value, and this is what it was given; `unit` is for whom, "" for the run's tree."""
+
+    seq: int
+    key: str
+    value: Any = None
+    unit: str = ""
+
+
 # ---- completions
 
 

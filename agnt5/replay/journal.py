@@ -91,6 +91,7 @@ _RECORDS: dict[type[cmd.Command], Callable[[Any], ev.Event]] = {
     cmd.EmitSignal: lambda c: ev.SignalEmitted(seq=c.seq, name=c.name, target=c.target, payload=c.payload),
     cmd.RequestApproval: lambda c: ev.ApprovalRequested(seq=c.seq, **terms_data(c.terms)),
     cmd.MarkPatch: lambda c: ev.PatchMarked(seq=c.seq, change=c.change),
+    cmd.RecordConfig: lambda c: ev.ConfigRead(seq=c.seq, key=c.key, value=c.value, unit=c.unit),
 }
 
 

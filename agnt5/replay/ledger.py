@@ -8,6 +8,7 @@ from typing import Any
 from agnt5.contracts.errors import NonDeterminismError
 from agnt5.replay.events import (
     ApprovalRequested,
+    ConfigRead,
     Event,
     PatchMarked,
     RunReopened,
@@ -31,6 +32,7 @@ IDENTITY: dict[type[Event], Callable[[Any], Wanted]] = {
     SignalEmitted: lambda event: ("emit", event.name, event.target),
     ApprovalRequested: lambda event: ("approval", event.name, ""),
     PatchMarked: lambda event: ("patch", event.change, ""),
+    ConfigRead: lambda event: ("config", event.key, event.unit),
     StepCompleted: lambda event: ("step", event.name, ""),
     StepFailed: lambda event: ("step", event.name, ""),
 }
@@ -44,6 +46,7 @@ _SHOWN: dict[str, Callable[[Wanted], str]] = {
     "emit": lambda wanted: f'signal "{wanted[1]}" to run {wanted[2]}',
     "approval": lambda wanted: f'approval "{wanted[1]}"',
     "patch": lambda wanted: f'patch "{wanted[1]}"',
+    "config": lambda wanted: f'config "{wanted[1]}"' + (f" for {wanted[2]}" if wanted[2] else ""),
     "step": lambda wanted: f'step "{wanted[1]}"',
 }
 

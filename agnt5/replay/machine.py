@@ -21,12 +21,13 @@ from agnt5.replay.commands import (
     Command,
     EmitSignal,
     MarkPatch,
+    RecordConfig,
     RequestApproval,
     RunStep,
     StartTask,
     StartTimer,
 )
-from agnt5.replay.events import ApprovalRequested, Event, RunStarted
+from agnt5.replay.events import ApprovalRequested, ConfigRead, Event, RunStarted
 from agnt5.replay.futures import CommandFuture, SignalFuture
 from agnt5.replay.journal import terms_of
 from agnt5.replay.ledger import Wanted
@@ -73,6 +74,7 @@ class Machine:
         self._answers = Answers(self._state, functools.partial(program, self))
         self._refs: dict[str, TaskRef] = {}
         self._patches: dict[str, bool] = {}
+        self._configs: dict[tuple[str, str], Any] = {}
         self._closed = False
 
     # ---- for the host
@@ -262,6 +264,23 @@ class Machine:
             if answer and self._take(("patch", change, "")) is None:
                 self._opened.mark(MarkPatch(seq=self._ledger.seq, change=change))
         return answer
+
+    def read_config(self, key: str, unit: str, ask: Callable[[], Any], *, fresh: bool = False) -> Any:
+        """What `ask` gives, recorded, so that every replay gets the same: as JSON data, not to be changed.
+
+        The first answer for a key and unit holds for the rest of the generation, until one is asked for that is
+        `fresh`. `ask` must not raise.
+        """
+        self._check_usable()
+        if fresh or (key, unit) not in self._configs:
+            recorded = self._take(("config", key, unit))
+            if isinstance(recorded, ConfigRead):
+                value = recorded.value
+            else:
+                value = ask()
+                self._opened.mark(RecordConfig(seq=self._ledger.seq, key=key, value=value, unit=unit))
+            self._configs[key, unit] = value
+        return self._configs[key, unit]
 
     def continue_as_new(self, input: Any) -> NoReturn:  # noqa: A002
         """End this generation and begin the next with `input`. Call it from the main code, or what it awaits."""

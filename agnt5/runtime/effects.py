@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from agnt5.contracts.budgets import SORTS, Amounts, Reserved, ScopedBudget, Spent, dollars
 from agnt5.contracts.clock import at_ms
 from agnt5.contracts.errors import BudgetExceededError
-from agnt5.sdk.port import ModelCall
+from agnt5.sdk.port import FlagPort, ModelCall
 from agnt5.store.budgets import Refusal
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ class HostEffects:
 
     def __init__(self, host: Host) -> None:
         self._host = host
+        self.flags: FlagPort = host.flags
         self._unpriced: set[str] = set()
 
     async def reserve(self, budgets: Sequence[ScopedBudget], operation: str, estimate: Spent) -> Reserved:

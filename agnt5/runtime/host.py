@@ -28,6 +28,7 @@ from agnt5.registry import Handler, Registry
 from agnt5.replay import journal
 from agnt5.replay.events import SignalReceived
 from agnt5.runtime.calls import Calls
+from agnt5.runtime.configuration import HostFlags
 from agnt5.runtime.dispatch import Dispatcher
 from agnt5.runtime.effects import HostEffects
 from agnt5.runtime.entity_run import LiveEntity
@@ -55,6 +56,11 @@ SUSPECT_CRASHES = 2
 RECONCILE_TURNS = 30
 """Seconds between two comparisons with what the store lists as ours; after a reconnect it is done at once."""
 
+CONFIG_TURNS = 3
+"""Seconds between two looks at the version of config: a change whose publication was lost is found then."""
+
+CONFIG_CHANNEL = keys.CONFIG_CHANNEL.encode()
+
 SUSPECT_S = 30.0
 """A suspect that lived this long alone is no longer one."""
 
@@ -78,7 +84,7 @@ class Host:
 
     def __init__(
         self, *, node: str, settings: Settings, registry: Registry, store: Store, dispatcher: Dispatcher,
-        teller: Teller, linger: bool = True,
+        teller: Teller, linger: bool = True, flags: HostFlags | None = None,
     ) -> None:  # fmt: skip
         self.name = f"{node}/{uuid.uuid4().hex[:12]}"
         self.settings = settings
@@ -91,6 +97,7 @@ class Host:
         self.live: dict[str, LiveRun] = {}
         self.clock_offset_ms = 0
         self.draining = False
+        self.flags = HostFlags(store.link, {}) if flags is None else flags
         self.calls = Calls(self)
         self.effects = HostEffects(self)
         self.observer = Observer()
@@ -110,7 +117,8 @@ class Host:
         prepare()
         logs_kept.listen()
         await self._mail.connect()
-        await self._mail.subscribe(keys.host_channel(self.name))
+        await self._mail.subscribe(keys.host_channel(self.name), keys.CONFIG_CHANNEL)
+        await self.flags.open()  # behind the subscription, so that no change is missed
         self.observer.turned(self)
         self.spawn(self._housekeeping())
 
@@ -317,7 +325,11 @@ class Host:
 
     # ---- events
 
-    def _on_mail(self, _channel: bytes, message: bytes) -> None:
+    def _on_mail(self, channel: bytes, message: bytes) -> None:
+        if channel == CONFIG_CHANNEL:
+            if not self.flags.copy.hear(message):
+                self.spawn(self.flags.copy.refresh())
+            return
         run_id, generation, length, entry = message.split(b"\n", 3)
         if live := self.live.get(run_id.decode()):
             live.mail(int(generation), int(length), entry)
@@ -325,6 +337,7 @@ class Host:
     def _recheck(self) -> None:
         """The channel was cut for a while: what was published then is read from the journals."""
         self.spawn(self._check(list(self.live.values())))
+        self.spawn(self.flags.copy.refresh())
 
     async def _check(self, lives: list[LiveRun]) -> None:
         pending = self.store.lengths([live.run_id for live in lives])
@@ -340,6 +353,8 @@ class Host:
             if reconnects != self.store.link.reconnects or turn % RECONCILE_TURNS == 0:
                 reconnects = self.store.link.reconnects
                 self.spawn(self.reconcile())
+            if turn % CONFIG_TURNS == 0:
+                self.spawn(self.flags.copy.refresh())
             now = self.loop.time()
             due = [live for live in self.live.values() if _doubled(now - live.idle_since_s)]
             if due:

@@ -8,13 +8,14 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any
 
 from agnt5.contracts.errors import Agnt5Error
 from agnt5.contracts.settings import Settings
 from agnt5.registry import Registry
+from agnt5.runtime.configuration import HostFlags, Provider
 from agnt5.runtime.dispatch import Dispatcher, open_dispatcher
 from agnt5.runtime.exits import serve
 from agnt5.runtime.host import Arrival, Host
@@ -31,7 +32,10 @@ logger = logging.getLogger("agnt5.runtime")
 class Runtime:
     """What a Celery app carries for agnt5. One host for each process that executes runs."""
 
-    def __init__(self, app: Any, settings: Settings, registry: Registry) -> None:
+    def __init__(
+        self, app: Any, settings: Settings, registry: Registry, provider: Callable[[], Provider] | None = None
+    ) -> None:
+        self._provider = provider
         self.app = app
         self.settings = settings
         self.registry = registry
@@ -98,6 +102,7 @@ class Runtime:
             dispatcher=await self.dispatcher(store),
             teller=teller,
             linger=linger,
+            flags=HostFlags(store.link, os.environ, None if self._provider is None else self._provider()),
         )
         await host.open()
         self._liveness = Liveness(host, self.settings.redis_url, interval_s=self.settings.heartbeat_ms / 1000)

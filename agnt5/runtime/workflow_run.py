@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import Any
 
 from agnt5.contracts.errors import (
@@ -30,6 +31,7 @@ from agnt5.replay.commands import (
     CancelTimer,
     Command,
     EmitSignal,
+    RecordConfig,
     RequestApproval,
     RunStep,
     StartTask,
@@ -134,11 +136,17 @@ class LiveWorkflow(LiveRun):
         except Agnt5Error as error:  # an input that has no JSON form, or is too large
             self.host.spawn(self.fail(error), self)
             return
+        recorded = None
+        if any(isinstance(command, RecordConfig) for command in commands):
+            # a step must not begin for a value that a crash would forget: the next owner may read another one
+            recorded = self.host.loop.create_future()
+            after = partial(_both, after, recorded)
         for command in commands:
             if isinstance(command, CancelStep) and (step := self._steps.pop(command.seq, None)):
                 step.cancel()
             elif isinstance(command, RunStep):
-                self._steps[command.seq] = self.host.spawn(self._step(command), self, context=command.context)
+                running = self._step(command, recorded)
+                self._steps[command.seq] = self.host.spawn(running, self, context=command.context)
         self.note(RunStatus.RUNNING if self._steps else RunStatus.WAITING, batch, after)
 
     def _batch(self, commands: tuple[Command, ...]) -> tuple[Batch, Callable[[], None] | None]:
@@ -178,9 +186,11 @@ class LiveWorkflow(LiveRun):
         """While it is replayed."""
         return self.machine.replaying
 
-    async def _step(self, command: RunStep) -> None:
+    async def _step(self, command: RunStep, recorded: asyncio.Future[None] | None) -> None:
         SILENT.set(None)  # a step that runs is never a repetition
         seq, name, what = command.seq, command.name, f"step {command.name!r} (run {self.run_id})"
+        if recorded is not None:
+            await asyncio.shield(recorded)
         begun_s = self.host.loop.time()
         try:
             with self.host.observer.step(self, name):
@@ -308,6 +318,12 @@ class LiveWorkflow(LiveRun):
         for step in self._steps.values():
             step.cancel()
         self.machine.close()
+
+
+def _both(first: Callable[[], None] | None, then: asyncio.Future[None]) -> None:
+    if first is not None:
+        first()
+    then.set_result(None)
 
 
 def _leaves(command: Command) -> bool:

@@ -13,6 +13,7 @@ from agnt5.contracts.clock import at_ms
 from agnt5.registry import Handler
 from agnt5.retry import RetryPolicy
 from agnt5.sdk import coordination, mapping, orchestration
+from agnt5.sdk.configuration import Config
 from agnt5.sdk.coordination import Signals
 from agnt5.sdk.entities import EntityType
 from agnt5.sdk.entity_calls import EntityProxy
@@ -49,6 +50,7 @@ class Context:
         self._signals = Signals(port) if signals is None else signals
         self._headers = Headers(info.headers)
         self._log: RunLog | None = None
+        self._config: Config | None = None
         self._human = Human(info)
         self._place = mapping.Place(port)
         self._llm: LLM | None = None
@@ -332,6 +334,16 @@ class Context:
         """The request headers that the client set, inherited from parent to child; names in any case."""
         return self._headers
 
+    def config(self) -> Config:
+        """Config values and feature flags: `ctx.config().get("new_tax", default=False)`, `.variant("experiment")`.
+
+        Redis (`agnt5 config set`) comes before the environment (`AGNT5_FLAG_<KEY>`), that before the default. In a
+        workflow what was read is recorded.
+        """
+        if self._config is None:
+            self._config = self._make_config()
+        return self._config
+
     # ---- properties
 
     @property
@@ -383,6 +395,9 @@ class Context:
         key = key or mapping.place_in(self._place).name
         ref = self._commands("entity").call_entity(call.handler, entity, call.data(), key=key)
         return SpawnHandle(self._port, ref, coerce=call.coerce, waits_for=self._waits_for)
+
+    def _make_config(self) -> Config:
+        return Config(self._info, self._host.flags, self._headers)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._info.handler} {self._info.run_id}>"

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from agnt5.contracts.errors import WrongContextError
 from agnt5.registry import default_registry
 from agnt5.retry import RetryPolicy
+from agnt5.sdk.configuration import WorkflowConfig
 from agnt5.sdk.context import Context
 from agnt5.sdk.coordination import WorkflowSignals
 from agnt5.sdk.handles import TaskHandle
@@ -118,6 +119,9 @@ class WorkflowContext(Context):
 
     def patched(self, change: str, /) -> bool:
         return self._workflow_port.patched(change)
+
+    def _make_config(self) -> WorkflowConfig:
+        return WorkflowConfig(self._info, self._host.flags, self._headers, self._workflow_port)
 
     def random(self) -> random.Random:
         return self._workflow_port.random()

@@ -17,6 +17,7 @@ from uuid import UUID
 
 from agnt5.contracts.approvals import ApprovalTerms
 from agnt5.contracts.budgets import Reserved, ScopedBudget, Spent
+from agnt5.contracts.flags import Found, Question
 from agnt5.contracts.ids import first_of
 from agnt5.contracts.traces import NOWHERE, Trace
 from agnt5.sdk.state import StateBuffer
@@ -139,6 +140,9 @@ class WorkflowPort(CommandPort, Protocol):
     def patched(self, change: str) -> bool:
         """True where the changed code is to run."""
 
+    def read_config(self, key: str, unit: str, ask: Callable[[], Any], *, fresh: bool = False) -> Any:
+        """What `ask` gives, recorded; the first answer holds for the generation, until a `fresh` one is asked for."""
+
     def continue_as_new(self, input: Any) -> NoReturn:  # noqa: A002 - one word for one thing
         """End this generation of the run and begin the next with `input`."""
 
@@ -149,8 +153,22 @@ class WorkflowPort(CommandPort, Protocol):
         """A UUID that replays the same."""
 
 
+class FlagPort(Protocol):
+    """The config values that a worker process knows. Safe from any thread, and nothing here waits or raises."""
+
+    def find(self, question: Question) -> Found | None:
+        """What is set for whoever asks; None: nothing."""
+
+    def warn(self, key: str, text: str) -> None:
+        """Say once in the log what is wrong with a value."""
+
+
 class HostPort(Protocol):
     """What the worker process does for a handler beside its journal: only inside a step, on the host's loop."""
+
+    @property
+    def flags(self) -> FlagPort:
+        """Config values: also outside of steps, from any thread."""
 
     async def reserve(self, budgets: Sequence[ScopedBudget], operation: str, estimate: Spent) -> Reserved:
         """Hold an estimate in each budget before it is spent; in all of them or in none.

@@ -196,6 +196,20 @@ def static() -> str:
     return f"{prefix(0)}static"
 
 
+def config() -> str:
+    """Hash: config key -> its rule, and `~version` -> how many changes there were. In shard 0 only. Kept.
+
+    Written by `configure`, as are `configlog` (stream: the latest changes, kept) and `configops` (sorted set by ms:
+    operations, so that none is done twice; expires in a day).
+    """
+    return f"{prefix(0)}config"
+
+
+def config_log() -> str:
+    """Stream: the latest changes of config, `version key old new who comment` each. In shard 0 only. Kept."""
+    return f"{prefix(0)}configlog"
+
+
 def host_channel(host: str) -> str:
     """Channel: events of runs that a host owns: id, generation, length and entry, a line each."""
     return f"agnt5:host:{host}"
@@ -213,3 +227,6 @@ def out_channel(run_id: str) -> str:
 
 BEAT_CHANNEL = "agnt5:beat"
 """Channel: a timer became the earliest of its shard."""
+
+CONFIG_CHANNEL = "agnt5:config"
+"""Channel: a change of config: version, key and rule ('' where it was unset), a line each."""

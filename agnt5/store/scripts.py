@@ -34,7 +34,7 @@ def script(name: str, *, posts: bool = False) -> Script:
 
 
 NAMES = (
-    "advance", "answer", "append", "call", "cancel", "claim", "commit", "create", "decide", "deliver", "disown",
-    "emit", "erase", "finish", "fire", "heart", "keep", "mend", "park", "reap", "renew", "reopen", "requeue", "reserve",
-    "reset", "retry", "settle", "wake",
+    "advance", "answer", "append", "call", "cancel", "claim", "commit", "configure", "create", "decide", "deliver",
+    "disown", "emit", "erase", "finish", "fire", "heart", "keep", "mend", "park", "reap", "renew", "reopen", "requeue",
+    "reserve", "reset", "retry", "settle", "wake",
 )  # fmt: skip

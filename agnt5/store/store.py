@@ -17,9 +17,10 @@ from agnt5.contracts.budgets import Amounts, Scope, ScopedBudget
 from agnt5.contracts.errors import (
     StaleEpochError,
 )
+from agnt5.contracts.flags import MOST_KEYS
 from agnt5.contracts.ids import new_run_id, shard_of
 from agnt5.contracts.runs import RunStatus
-from agnt5.store import budgets, keys, parsing
+from agnt5.store import budgets, config, keys, parsing
 from agnt5.store.budgets import HOLD_MS, Answer
 from agnt5.store.link import Link
 from agnt5.store.replies import (
@@ -226,6 +227,16 @@ class Store:
 
     def _on(self, scope: Scope, name: str, *args: Arg) -> Awaitable[list[Any]]:
         return self.link.script(script(name, posts=self.posts), self.prefix(scope.name), (str(scope), *args))
+
+    # ---- config
+
+    def configure(self, key: str, rule: bytes, *, operation: str, who: str, comment: str) -> Awaitable[int | None]:
+        """Set a key to a rule, or with b"" unset it, once per `operation`; the version that this made.
+
+        None: there was nothing to unset.
+        """
+        args = (operation, key, rule, who, comment, MOST_KEYS, config.KEPT)
+        return config.configured(self.link.script(script("configure", posts=self.posts), self._prefixes[0], args), key)
 
     # ---- an owner's verbs
 

@@ -19,7 +19,10 @@ __all__ = [
     "call_payment_api",
     "clean_data",
     "datetime",
+    "experimental_flow",
     "extract_data",
+    "legacy_implementation",
+    "new_implementation",
     "perform_search",
     "process",
     "process_item",
@@ -140,6 +143,18 @@ def analyze(cleaned):
     if len((NOTES / "steps").read_text().splitlines()) == 3:
         raise ConnectionError("the first analysis fails")
     return {"sum": sum(cleaned)}
+
+
+async def new_implementation(data):
+    return {"new": data}
+
+
+async def legacy_implementation(data):
+    return {"legacy": data}
+
+
+async def experimental_flow(data):
+    return {"experimental": data}
 
 
 class UnprocessableError(NonRetryableError):

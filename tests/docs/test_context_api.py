@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import textwrap
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -81,6 +82,7 @@ AS_THEY_ARE = [
     "Logging",
     "Metrics",
     "Distributed Tracing",
+    "Configuration",
     "Request Headers",
     "Context Properties",
     "Parallel with Error Handling",
@@ -99,7 +101,6 @@ by name. It is run without the `, ...` of those two calls, and else as it is.
 
 NOT_YET = {
     "Secrets": "secrets",
-    "Configuration": "config",
 }
 """Blocks that are not run yet -> the name on `ctx` that they wait for."""
 
@@ -116,6 +117,8 @@ def documented() -> str:
     text = BLOCKS[ELLIPSIS_TAKEN_OUT].code
     assert text.count(", ...)") == 2
     parts.append(text.replace(", ...)", ")"))
+    _, experiment = BLOCKS["Configuration"].code.split("    # A/B testing variant\n")
+    parts.append(f"@function\nasync def experiment(ctx, data: dict):\n    config = ctx.config()\n{experiment}")
     for name, called in IN_A_WORKFLOW.items():
         body = textwrap.indent(BLOCKS[name].code, "    ")
         parts.append(
@@ -446,6 +449,39 @@ def test_a_handlers_own_spans_reach_the_collector_below_its_run(cluster, collect
     assert (payment.attributes["service"], query.attributes["service"]) == ("payments", "postgres")
     assert payment.begun_ns < payment.ended_ns <= query.begun_ns
     assert cluster.noted("paid") == ["{'paid': 5}"]
+
+
+def test_a_flag_chooses_the_path_of_a_handler(cluster):
+    def gated(**options) -> str | None:
+        return cluster.client.start("documented.feature_gated_handler", {"data": {"n": 1}}, **options).result(
+            timeout=20
+        )
+
+    assert gated() == {"legacy": {"n": 1}}
+    cluster.client.set_config("new_feature_enabled", True)
+    until_sync(lambda: gated() == {"new": {"n": 1}})
+    cluster.client.unset_config("new_feature_enabled")
+    until_sync(lambda: gated() == {"legacy": {"n": 1}})
+
+
+def test_a_variant_chooses_the_path_of_a_run_tree(cluster):
+    """The block returns before it comes to its experiment, so that this part of it is run as a handler of its own."""
+
+    def tried(run_id: str) -> dict | None:
+        return cluster.client.start("documented.experiment", {"data": {"id": run_id}}, id=run_id).result(timeout=20)
+
+    assert tried("before") is None
+    cluster.client.set_config("experiment_group", "treatment")  # a text: that variant for all
+    until_sync(lambda: any(tried(f"told-{n}") for n in range(2)))
+    cluster.client.set_config("experiment_group", variants={"control": 50, "treatment": 50})
+    until_sync(lambda: not all(tried(f"split-{time.monotonic_ns()}") for _ in range(8)))
+    found = {f"run-{n}": tried(f"run-{n}") for n in range(12)}
+    variants = {run_id: cluster.client.explain_config("experiment_group", unit=run_id).value for run_id in found}
+    assert set(variants.values()) == {"control", "treatment"}
+    assert found == {
+        run_id: {"experimental": {"id": run_id}} if variant == "treatment" else None
+        for run_id, variant in variants.items()
+    }
 
 
 def test_headers_of_the_start_are_read_in_any_case(cluster):

@@ -86,3 +86,16 @@ async def approvals(machine, _started):
     except TimeoutError:
         late = await machine.request_approval(ApprovalTerms(name="late", due_ms=machine.now_ms() + 1)).future
     return [(vote["approver"], vote["at_ms"]) for vote in decided["votes"]], decided["data"], late["decision"]
+
+
+async def configured(machine, _started):
+    """Config values, of the run's tree, of a unit, of nothing, and a fresh one."""
+    read = [
+        machine.read_config("new_tax", "", lambda: None),
+        machine.read_config("group", "user-7", lambda: None),
+        machine.read_config("limits", "", lambda: None),
+        machine.read_config("nothing", "", lambda: 1),
+    ]
+    await asyncio.sleep(0.5)
+    again = machine.read_config("new_tax", "", lambda: None)
+    return [*read, again, machine.read_config("new_tax", "", lambda: None, fresh=True)]

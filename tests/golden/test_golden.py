@@ -32,7 +32,7 @@ def replayed(name: str):
     return answer.outcome
 
 
-@pytest.mark.parametrize("name", ["approvals", "order", "reopened"])
+@pytest.mark.parametrize("name", ["approvals", "configured", "order", "reopened"])
 def test_a_completed_run_has_the_result_that_was_recorded(name):
     end = decode(entries(name)[-1])
     outcome = replayed(name)

@@ -17,6 +17,7 @@ from agnt5.replay.commands import (
     CancelTask,
     CancelTimer,
     EmitSignal,
+    RecordConfig,
     RequestApproval,
     RunStep,
     StartTask,
@@ -65,13 +66,14 @@ def _nested(block):
             st.tuples(st.just("wait_for"), delays, block),
             st.tuples(st.just("try"), block, block),
             st.tuples(st.just("patched"), names, block, block),
+            st.tuples(st.just("config"), names, st.booleans(), block, block),
         ),
         max_size=5,
     )
 
 
 PLAIN = ("task", "task", "keyed", "spawn", "cancelled_task", "step", "step", "signal", "emit", "approval")
-NESTS = ("gather", "group", "race", "queue", "background", "timeout", "wait_for", "try", "patched")
+NESTS = ("gather", "group", "race", "queue", "background", "timeout", "wait_for", "try", "patched", "config")
 DELAYS = (0, 1, 1500, 60_000)
 
 
@@ -95,6 +97,8 @@ def large_program(rng: random.Random, depth: int = 3) -> list:
                 block.append((kind, inner, large_program(rng, 0)))
             case "patched":
                 block.append((kind, rng.choice(NAMES), inner, large_program(rng, 0)))
+            case "config":
+                block.append((kind, rng.choice(NAMES), rng.random() < 0.3, inner, large_program(rng, 0)))
             case _:
                 block.append((kind, inner))
     return block
@@ -107,9 +111,15 @@ programs = st.one_of(
 
 
 class Interpreter:
-    """Runs a program on a machine. `seen` has each recorded value that the code was given, by command number."""
+    """Runs a program on a machine. `seen` has each recorded value that the code was given, by command number.
 
-    def __init__(self, block, seen: dict[int, object] | None = None) -> None:
+    What is set in config is another thing for each `host`, but for what `journal` records: a journal that is fed in
+    parts stands for one host, which had read that.
+    """
+
+    def __init__(self, block, seen: dict[int, object] | None = None, host: int = -1, journal=()) -> None:
+        self.config = random.Random(host)
+        self.recorded = {event.seq: event.value for event in journal if isinstance(event, ev.ConfigRead)}
         self.block = block
         self.seen = {} if seen is None else seen
 
@@ -240,6 +250,14 @@ class Interpreter:
     async def do_patched(self, m, name, new, old):
         return await self.run(m, new if m.patched(name) else old)
 
+    def set_for(self, seq):
+        now = self.config.randint(0, 3)
+        return self.recorded.get(seq, now)
+
+    async def do_config(self, m, name, fresh, new, old):
+        value = m.read_config(name, "", lambda: self.set_for(m._ledger.seq), fresh=fresh)
+        return [value, await self.run(m, new if value % 2 else old)]
+
 
 # ---- the world
 
@@ -284,7 +302,7 @@ class World:
         if self.machine is not None:
             self.machine.close()
         self.steps = {}
-        self.machine = Machine(RUN_ID, Interpreter(self.block, self.seen))
+        self.machine = Machine(RUN_ID, Interpreter(self.block, self.seen, len(self.journal)))
         self.fed = len(self.journal)
         self.obey(self.machine.activate(self.events()))
         for command in self.machine.open_commands():
@@ -303,6 +321,9 @@ class World:
                 self.append(event)
         if keep < len(answer.commands):
             self.crashed += 1
+            # the next host may read another value where the record of this one got lost, and go another way from there
+            lost = (command.seq for command in answer.commands[keep:] if isinstance(command, RecordConfig))
+            self.asked = self.asked[: next(lost, len(self.asked))]
             self.new_host()
             return
         for command in answer.commands:
@@ -468,6 +489,8 @@ def identities(journal: list[ev.Event]) -> dict[int, tuple]:
                 found.setdefault(event.seq, ("approval", event.name, ""))
             case ev.PatchMarked():
                 found.setdefault(event.seq, ("patch", event.change, ""))
+            case ev.ConfigRead():
+                found.setdefault(event.seq, ("config", event.key, event.unit))
             case ev.TaskCancelRequested():
                 found.setdefault(event.seq, ("cancel", str(event.target), ""))
             case ev.StepCompleted() | ev.StepFailed():

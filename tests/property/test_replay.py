@@ -24,8 +24,8 @@ seeds = st.integers(0, 2**32 - 1)
 steady = settings(deadline=None, max_examples=150 * SCALE, suppress_health_check=[HealthCheck.too_slow])
 
 
-def replayed(block, events, seen=None, **options):
-    machine = Machine(RUN_ID, Interpreter(block, seen), **options)
+def replayed(block, events, seen=None, journal=(), **options):
+    machine = Machine(RUN_ID, Interpreter(block, seen, journal=journal), **options)
     return machine, machine.activate(events)
 
 
@@ -63,7 +63,7 @@ def test_any_cut_of_a_journal_into_activations_leads_to_the_same(block, seed, si
     world = play(block, seed)
     journal = world.events()
     live = summary(world.machine, world.answer)
-    machine = Machine(RUN_ID, Interpreter(block, world.seen))
+    machine = Machine(RUN_ID, Interpreter(block, world.seen, journal=journal))
     answer = None
     while journal:
         size = sizes.pop() if sizes else 1
@@ -78,7 +78,7 @@ def test_any_cut_of_a_journal_into_activations_leads_to_the_same(block, seed, si
 def test_every_prefix_of_a_journal_asks_a_prefix_of_the_same_commands(block, seed, where):
     world = play(block, seed)
     cut = where % len(world.journal) + 1
-    machine, _ = replayed(block, world.events()[:cut], world.seen)
+    machine, _ = replayed(block, world.events()[:cut], world.seen, journal=world.events())
     asked = machine._ledger.asked
     assert asked == world.asked[: len(asked)]
     machine.close()

@@ -23,7 +23,7 @@ STUBLESS = {"advance"}  # called by beat itself, on its own connection
 SAMPLES: dict[str, Any] = {
     "out": [b"q", b"5", b"s.h", b"r"], "mail": [b"r", b"0", 3, b"{}"], "entries": [b"{}"], "lateness": [b"7"],
     "status": b"failed", "parent": b"p", "epoch": b"1:n", "host": b"h", "handler": b"s.h", "next_due": b"17",
-    "oldest": b"", "what": b"tokens", "holder": b"r",
+    "oldest": b"", "what": b"tokens", "holder": b"r", "version": b"7",
     "heir": [b"r", b"s.h", b"1:n", b"0", b"0", b"0", b"0", b"0", b"1", b"5", b"7", [b"{}"]],
 }  # fmt: skip
 
@@ -168,6 +168,7 @@ VERBS: dict[str, Any] = {
     "reserve": lambda s, o: s.reserve(BUDGET, operation="1", nonce="n", estimate=(1, 2, 3)),
     "settle": lambda s, o: s.settle(BUDGET.scope, nonce="n", spent=(1, 2, 3)),
     "reset": lambda s, o: s.reset(BUDGET.scope),
+    "configure": lambda s, o: s.configure("r", b'{"value":1}', operation="1", who="ann", comment=""),
 }
 
 
@@ -180,7 +181,7 @@ async def test_a_stub_takes_every_answer_that_its_script_names(name, word):
     except Agnt5Error as error:
         answer = error
         assert "r" in str(error)
-    assert answer is not None or (name, word) in {("erase", "OK"), ("emit", "OK")}
+    assert answer is not None or (name, word) in {("erase", "OK"), ("emit", "OK"), ("configure", "GONE")}
     sent, args = link.sent[0]
     assert sent == name
     if "count," not in header(name):

@@ -23,6 +23,7 @@ SPENDING = "tests/property/test_budget_machine.py"
 CALLS = "tests/store/test_entity_scripts.py"
 STREAMS = "tests/store/test_streams.py"
 LINES = "tests/store/test_kept_lines.py"
+CONFIG = "tests/store/test_config_store.py"
 
 
 class Mutant(NamedTuple):
@@ -195,6 +196,16 @@ MUTANTS: dict[str, Mutant] = {
         LINES, "key, 0, -1 - tonumber(ARGV[2]))", "key, tonumber(ARGV[2]), -1)"
     ),
     "lines of a run that is opened again expire": Mutant(LINES, "'out:', 'logs:' }", "'out:' }"),
+    "a change of config is made twice": Mutant(
+        CONFIG, "if redis.call('ZSCORE', P .. 'configops', op) then return { 'AGAIN', version } end\n"
+    ),
+    "nobody hears of a change of config": Mutant(
+        CONFIG, "redis.call('PUBLISH', 'agnt5:config', version .. '\\n' .. name .. '\\n' .. rule)\n"
+    ),
+    "a change of config has no number of its own": Mutant(CONFIG, "'~version', 1))", "'~version', 0))"),
+    "config grows without end": Mutant(CONFIG, "if not old and redis.call('HLEN'", "if false and redis.call('HLEN'"),
+    "the history of config grows without end": Mutant(CONFIG, "'MAXLEN', ARGV[7], '*'", "'*'"),
+    "operations on config are kept for ever": Mutant(CONFIG, "redis.call('PEXPIRE', P .. 'configops', DAY)\n"),
     "memory is not looked at": Mutant(OUTAGES, "#!lua\n", "#!lua flags=allow-oom\n"),
 }  # fmt: skip
 

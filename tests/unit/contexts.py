@@ -13,12 +13,14 @@ from pydantic import BaseModel
 
 from agnt5 import codec, function, workflow
 from agnt5.contracts.budgets import Reserved
+from agnt5.contracts.flags import Found, Question, read_rule
 from agnt5.registry import isolated
 from agnt5.replay import commands as cmd
 from agnt5.replay import events as ev
 from agnt5.replay.journal import event_of
 from agnt5.replay.machine import Machine
 from agnt5.replay.outcomes import Completed
+from agnt5.runtime.configuration import from_environment
 from agnt5.sdk.contexts import EntityContext, FunctionContext, WorkflowContext
 from agnt5.sdk.port import RunInfo
 from agnt5.sdk.state import StateBuffer
@@ -34,11 +36,34 @@ RECORD = {
     cmd.EmitSignal: lambda c: ev.SignalEmitted(seq=c.seq, name=c.name, target=c.target, payload=c.payload),
     cmd.RequestApproval: event_of,
     cmd.MarkPatch: lambda c: ev.PatchMarked(seq=c.seq, change=c.change),
+    cmd.RecordConfig: event_of,
 }
 
 
+class Flags:
+    """The config values of a host: what a test sets, over an environment; what it warns of is kept."""
+
+    def __init__(self, environ=None, **rules):
+        self.set = {key: read_rule(rule, key) for key, rule in rules.items()}
+        self.environ = environ or {}
+        self.warnings: list[str] = []
+        self.asked: list[Question] = []
+
+    def find(self, question):
+        self.asked.append(question)
+        rule = self.set.get(question.key)
+        value = None if rule is None else rule.answer(question.key, question.unit, question.headers)
+        return from_environment(question, self.environ) if value is None else Found(value, "redis", "Redis")
+
+    def warn(self, key, text):
+        self.warnings.append(text)
+
+
 class NoHost:
-    """A host that nothing is asked of in these tests: it has no budgets to look after, and tells nobody of calls."""
+    """A host of which nothing but config is asked in these tests: it has no budgets, and tells nobody of calls."""
+
+    def __init__(self, flags=None):
+        self.flags = flags or Flags()
 
     async def reserve(self, budgets, operation, estimate):
         assert not budgets
@@ -54,8 +79,9 @@ class NoHost:
 class Flow:
     """A workflow on a machine, with its journal; at the end the journal is replayed and has to agree."""
 
-    def __init__(self, fn: Any, *, name: str = "flow", **info: Any) -> None:
+    def __init__(self, fn: Any, *, name: str = "flow", flags: Flags | None = None, **info: Any) -> None:
         self.fn = fn
+        self.host = NoHost(flags)
         self.info = RunInfo(run_id="order-17", handler=f"shop.{name}", kind="workflow", **info)
         self.journal: list[ev.Event] = []
         self.machine = Machine("order-17", self.program)
@@ -64,7 +90,7 @@ class Flow:
         self.feed(ev.RunStarted(at=T0, handler=self.info.handler, kind="workflow"))
 
     async def program(self, machine: Machine, started: ev.RunStarted) -> Any:
-        return await self.fn(WorkflowContext(self.info, machine, NoHost()))
+        return await self.fn(WorkflowContext(self.info, machine, self.host))
 
     def feed(self, *events: ev.Event) -> list[cmd.Command]:
         self.journal += events
@@ -161,10 +187,10 @@ def shop_handlers() -> Iterator[dict[str, Any]]:
         yield {"price": price, "quoted": quoted, "flow": flow}
 
 
-def function_ctx(**info: Any) -> tuple[FunctionContext, Recorder]:
+def function_ctx(flags: Flags | None = None, **info: Any) -> tuple[FunctionContext, Recorder]:
     port = Recorder()
     info = {"run_id": "r~3", "handler": "shop.price", "kind": "function"} | info
-    return FunctionContext(RunInfo(**info), port, NoHost()), port
+    return FunctionContext(RunInfo(**info), port, NoHost(flags)), port
 
 
 def buffer(committed: dict[str, Any] | None = None, **options: Any) -> StateBuffer:

@@ -60,7 +60,7 @@ def test_what_cannot_be_read_is_told(entry, message):
 
 
 def test_every_event_class_has_a_name_in_the_journal():
-    assert len(KINDS) == 27
+    assert len(KINDS) == 28
     assert all(kind.__name__ == name for name, kind in KINDS.items())
     with pytest.raises(Agnt5Error, match="no event of a journal"):
         encode(ev.Event())
@@ -81,6 +81,10 @@ def test_every_event_class_has_a_name_in_the_journal():
             ev.SignalEmitted(seq=5, name="n", target="t", payload=[1]),
         ),
         (cmd.MarkPatch(seq=6, change="c"), ev.PatchMarked(seq=6, change="c")),
+        (
+            cmd.RecordConfig(seq=8, key="k", value=[1], unit="u"),
+            ev.ConfigRead(seq=8, key="k", value=[1], unit="u"),
+        ),
         (cmd.CancelTimer(seq=3), None),
         (cmd.RunStep(seq=7, name="s", fn=int), None),
         (cmd.CancelStep(seq=7), None),
@@ -93,4 +97,4 @@ def test_each_command_has_its_event_or_none(command, event):
 
 def test_every_command_is_decided():
     kinds = {k for k in vars(cmd).values() if isinstance(k, type) and issubclass(k, cmd.Command) and k != cmd.Command}
-    assert len(kinds) == 11
+    assert len(kinds) == 12

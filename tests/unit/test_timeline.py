@@ -88,7 +88,9 @@ def test_every_event_of_a_journal_is_told_or_ends_what_was():
         known = {
             name: samples.get(name, 1) for name in fields if name in samples or name in {"attempt", "due_ms", "target"}
         }
-        known |= {name: "x" for name in fields if name in {"target", "change"} and kind is not ev.TaskCancelRequested}
+        known |= {
+            name: "x" for name in fields if name in {"target", "change", "key"} and kind is not ev.TaskCancelRequested
+        }
         assert timeline([START, kind(**known)])
 
 

@@ -18,7 +18,7 @@ READY_S = 2.0
 
 
 def add_routes(api: APIRouter) -> None:
-    """Handlers, workers, probes."""
+    """Handlers, workers, config, probes."""
     add = api.add_api_route
     add(
         "/handlers", list_handlers, methods=["GET"], tags=["fleet"], summary="List handlers",
@@ -27,6 +27,10 @@ def add_routes(api: APIRouter) -> None:
     add(
         "/workers", list_workers, methods=["GET"], tags=["fleet"], summary="List workers and queues",
         response_model=models.Workers, responses=problems(),
+    )  # fmt: skip
+    add(
+        "/config", list_configs, methods=["GET"], tags=["fleet"], summary="List config values and feature flags",
+        response_model=models.Configs, responses=problems(),
     )  # fmt: skip
     add(
         "/health", health, methods=["GET"], tags=["fleet"], summary="Liveness probe", response_model=models.Health,
@@ -46,6 +50,11 @@ async def list_handlers(_: Reader, web: TheWeb) -> dict[str, Any]:
 async def list_workers(_: Reader, web: TheWeb) -> Any:
     """Live workers, and how much waits for them in which queue."""
     return await web.client.fleet()
+
+
+async def list_configs(_: Reader, web: TheWeb) -> dict[str, Any]:
+    """What is set in Redis for the whole fleet, by key."""
+    return {"configs": await web.client.configs()}
 
 
 async def health() -> dict[str, Literal["ok"]]:

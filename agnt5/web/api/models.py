@@ -168,7 +168,9 @@ class Moment(Told):
     """A line of a run's story."""
 
     at_ms: int = Field(description="Its beginning, in milliseconds since 1970.")
-    kind: str = Field(description="run, host, task, map, step, llm, tool, timer, signal, approval, patch or event.")
+    kind: str = Field(
+        description="run, host, task, map, step, llm, tool, timer, signal, approval, patch, config or event."
+    )
     what: str
     outcome: Literal["", "ok", "failed", "open", "cancelled", "note"]
     took_ms: int | None
@@ -311,6 +313,24 @@ class Handlers(Told):
     """Handlers by address."""
 
     handlers: list[HandlerInfo]
+
+
+class ConfigInfo(Told):
+    """A key of config and the rule that is set for it in Redis."""
+
+    key: str = Field(examples=["checkout.new_tax"])
+    rule: dict[str, Any] = Field(examples=[{"value": True, "rollout": 25}])
+    text: str = Field(description="The rule for people.")
+    wrong: str = Field("", description="Why workers leave it out; empty where they do not.")
+    changed_at: datetime | None = None
+    changed_by: str = ""
+    comment: str = ""
+
+
+class Configs(Told):
+    """All that is set, by key."""
+
+    configs: list[ConfigInfo]
 
 
 class WorkerInfo(Told):
