@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from celery import Celery
@@ -17,6 +17,8 @@ from agnt5.runtime import control, worker
 from agnt5.runtime.fastpath import use_fast_path
 from agnt5.runtime.process import Runtime
 from agnt5.runtime.tasks import register
+from agnt5.secrets.known import learn
+from agnt5.secrets.provider import SecretProvider
 
 
 def create_app(
@@ -26,12 +28,14 @@ def create_app(
     broker_url: str | None = None,
     name: str = "agnt5",
     stock_transport: bool = False,
+    secrets: Sequence[SecretProvider] | None = None,
     **settings: Any,
 ) -> Celery:
     """The Celery app of a project: every handler of `modules` as a task, on agnt5's pool, transport and beat.
 
     `redis_url` (AGNT5_REDIS_URL) is where runs live, `broker_url` (AGNT5_BROKER_URL; by default the same) where
-    Celery's messages go. Other keyword arguments are those of `Settings`. The app is a plain `celery.Celery`: add
+    Celery's messages go. `secrets` are providers of secrets beyond environment and files, in the order in which they are
+    asked (default: those that AGNT5_SECRETS_PROVIDERS names). Other keyword arguments are those of `Settings`. The app is a plain `celery.Celery`: add
     tasks, change `app.conf`, choose another pool with `-P`. Opens no connection.
 
     Raises `ConfigurationError` that names the module which cannot be imported, or the setting that is wrong.
@@ -42,7 +46,8 @@ def create_app(
         _load(module)
     broker = chosen.broker_url or chosen.redis_url
     app = Celery(name)
-    runtime = Runtime(app, chosen, default_registry())
+    learn(chosen)
+    runtime = Runtime(app, chosen, default_registry(), secrets)
     app.agnt5 = runtime
     use_fast_path(app, broker_url=broker, stock_transport=stock_transport)
     app.loader.override_backends = {"agnt5": "agnt5.runtime.backend:RunBackend"}

@@ -5,8 +5,8 @@ Whatever leaves a process as text goes through `masked` (logs, errors, events), 
 that was rotated away stays known.
 
 Known values are found by blocks from the middle of each of their forms: of data, every second block of eight bytes is
-looked at, say, and a form of 23 bytes or more cannot be in it without one of its own blocks. So the price depends on the
-data's length, and hardly on how many secrets there are; values of fewer than 18 characters cost a few times more.
+looked at, say, and a form of 23 bytes or more cannot be in it without one of its own blocks. So the price depends on
+the data's length, and hardly on how many secrets there are; values of fewer than 18 characters cost a few times more.
 """
 
 from __future__ import annotations
@@ -182,22 +182,23 @@ class Masker:
         """JSON data (dicts, lists, text, numbers) without known values."""
         return value if self._known is None else self._known.masked_value(value)
 
-    def masked_json(self, data: bytes, what: str = "", *, keep: Collection[str] = ()) -> bytes:
+    def masked_json(self, data: bytes, what: str = "", *, only: Collection[str] = ()) -> bytes:
         """JSON without known values; stays JSON. The same bytes where nothing is found.
 
         `what` says which data this is: a value that is found there is a mistake of who put it in, and one warning for
-        each `what` tells of it. Members of the outermost object whose names are in `keep` stay as they are.
+        each `what` tells of it. With `only`, of the outermost object (or of those in the outermost list) the members of
+        these names are masked, and all others stay as they are.
         """
         if self._known is None or not self._known.found(data):
             return data
-        return self._freed(self._known, data, what, keep)
+        return self._freed(self._known, data, what, only)
 
-    def secret_in(self, text: str) -> str | None:
-        """The name of a secret that is in `text`, or None."""
+    def secret_in(self, text: str, *, least: int = SHORTEST) -> str | None:
+        """The name of a secret that is in `text` in a form of at least `least` characters, or None."""
         if self._known is None:
             return None
-        found = self._known.found(_bytes(text))
-        return self._known.labels[found[0]][len("[secret:") : -1] if found else None
+        found = (form for form in self._known.found(_bytes(text)) if len(form) >= least)
+        return next((_name(self._known.labels[form]) for form in found), None)
 
     # ---- inside
 
@@ -208,22 +209,12 @@ class Masker:
         forms = {value: self._forms.get(value) or _forms(value) for value in values}
         self._known, self._values, self._forms = _Known(values, forms), values, forms
 
-    def _freed(self, known: _Known, data: bytes, what: str, keep: Collection[str]) -> bytes:
+    def _freed(self, known: _Known, data: bytes, what: str, only: Collection[str]) -> bytes:
         try:
             value = from_json(data, allow_inf_nan=False)
         except ValueError:  # no JSON, or nested too deeply to be read again
             return known.masked(data.decode("utf-8", "replace")).encode("utf-8", "replace")
-        if keep and isinstance(value, dict):
-            freed: Any = {name: one if name in keep else known.masked_value(one) for name, one in value.items()}
-        elif keep and isinstance(value, list):
-            freed = [
-                {name: part if name in keep else known.masked_value(part) for name, part in one.items()}
-                if isinstance(one, dict)
-                else known.masked_value(one)
-                for one in value
-            ]
-        else:
-            freed = known.masked_value(value)
+        freed = known.masked_value(value) if not only else _masked_members(known, value, only)
         if freed == value:
             return data
         if what:
@@ -231,8 +222,7 @@ class Masker:
         return to_json(freed)
 
     def _warn_found(self, found: Iterable[str], known: _Known, what: str) -> None:
-        names = sorted({known.labels[form][len("[secret:") : -1] for form in found})
-        for name in names:
+        for name in sorted({_name(known.labels[form]) for form in found}):
             if self._first_time(what, name):
                 logger.warning(
                     "%s holds the secret %s, which was masked in it; pass the name of a secret, and read it with"
@@ -261,6 +251,18 @@ class Masker:
 def label(name: str) -> str:
     """What stands in the place of a value."""
     return f"[secret:{name}]"
+
+
+def _name(shown: str) -> str:
+    return shown.removeprefix("[secret:").removesuffix("]")
+
+
+def _masked_members(known: _Known, value: Any, only: Collection[str]) -> Any:
+    if isinstance(value, list):
+        return [_masked_members(known, one, only) for one in value]
+    if isinstance(value, dict):
+        return {name: known.masked_value(one) if name in only else one for name, one in value.items()}
+    return value
 
 
 def _bytes(text: str) -> bytes:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from agnt5.contracts.budgets import SORTS, Amounts, Reserved, ScopedBudget, Spent, dollars
 from agnt5.contracts.clock import at_ms
 from agnt5.contracts.errors import BudgetExceededError
+from agnt5.secrets.reader import SecretReader
 from agnt5.store.budgets import Refusal
 
 if TYPE_CHECKING:
@@ -28,6 +29,11 @@ class HostEffects:
     def __init__(self, host: Host) -> None:
         self._host = host
         self._unpriced: set[str] = set()
+
+    @property
+    def secrets(self) -> SecretReader:
+        """Reads secrets. See `HostPort`."""
+        return self._host.secrets
 
     async def reserve(self, budgets: Sequence[ScopedBudget], operation: str, estimate: Spent) -> Reserved:
         """Hold an estimate in budgets before it is spent. See `HostPort`."""

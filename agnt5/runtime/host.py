@@ -74,7 +74,7 @@ class Host:
 
     def __init__(
         self, *, node: str, settings: Settings, registry: Registry, store: Store, dispatcher: Dispatcher,
-        teller: Teller, linger: bool = True,
+        teller: Teller, linger: bool = True, secrets: SecretReader | None = None,
     ) -> None:  # fmt: skip
         self.name = f"{node}/{uuid.uuid4().hex[:12]}"
         self.settings = settings
@@ -83,6 +83,7 @@ class Host:
         self.dispatcher = dispatcher
         self.teller = teller
         self.linger = linger
+        self.secrets = secrets or SecretReader.of(settings)
         self.loop = asyncio.get_running_loop()
         self.live: dict[str, LiveRun] = {}
         self.clock_offset_ms = 0

@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Coroutine, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -20,6 +20,8 @@ from agnt5.runtime.exits import serve
 from agnt5.runtime.host import Arrival, Host
 from agnt5.runtime.liveness import Liveness
 from agnt5.runtime.slot import Slot, Teller
+from agnt5.secrets.provider import SecretProvider
+from agnt5.secrets.reader import SecretReader
 from agnt5.store import keys
 from agnt5.store.opening import open_store
 from agnt5.store.store import Store
@@ -30,10 +32,13 @@ logger = logging.getLogger("agnt5.runtime")
 class Runtime:
     """What a Celery app carries for agnt5. One host for each process that executes runs."""
 
-    def __init__(self, app: Any, settings: Settings, registry: Registry) -> None:
+    def __init__(
+        self, app: Any, settings: Settings, registry: Registry, secrets: Sequence[SecretProvider] | None = None
+    ) -> None:
         self.app = app
         self.settings = settings
         self.registry = registry
+        self.secrets = SecretReader.of(settings, secrets)
         self.node = "agnt5@localhost"
         self._pid = 0
         self._lock = threading.Lock()
@@ -96,7 +101,9 @@ class Runtime:
             dispatcher=await self.dispatcher(store),
             teller=teller,
             linger=linger,
+            secrets=self.secrets,
         )
+        self.secrets.prefetch(self.settings.secrets_prefetch)
         await host.open()
         self._liveness = Liveness(host, self.settings.redis_url, interval_s=self.settings.heartbeat_ms / 1000)
         await self._liveness.start()

@@ -19,6 +19,7 @@ from agnt5.contracts.budgets import Reserved, ScopedBudget, Spent
 from agnt5.contracts.ids import first_of
 from agnt5.contracts.traces import NOWHERE, Trace
 from agnt5.sdk.state import StateBuffer
+from agnt5.secrets.reader import SecretReader
 
 
 class TaskRef(Protocol):
@@ -146,6 +147,10 @@ class WorkflowPort(CommandPort, Protocol):
 
 class HostPort(Protocol):
     """What the worker process does for a handler beside its journal: only inside a step, on the host's loop."""
+
+    @property
+    def secrets(self) -> SecretReader:
+        """Reads secrets. The only one here that may be used anywhere."""
 
     async def reserve(self, budgets: Sequence[ScopedBudget], operation: str, estimate: Spent) -> Reserved:
         """Hold an estimate in each budget before it is spent; in all of them or in none.

@@ -85,7 +85,7 @@ class Problem(Exception):  # noqa: N818 - it is one, and bears the name of its m
     def response(self, request_id: str) -> Response:
         """As a response."""
         return Response(
-            json.dumps(self.body(request_id)),  # ASCII only: a detail may quote what is no valid text
+            json.dumps(masked_value(self.body(request_id))),  # ASCII only: a detail may quote what is no valid text
             self.status,
             {**self.headers, "X-Request-Id": request_id, "Cache-Control": "no-store"},
             MEDIA_TYPE,
