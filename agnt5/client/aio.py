@@ -31,6 +31,7 @@ from agnt5.client.waiting import Waits
 from agnt5.contracts.clock import to_ms
 from agnt5.contracts.errors import InvalidInputError
 from agnt5.contracts.ids import entity_name
+from agnt5.contracts.masking import masked
 from agnt5.contracts.runs import RunStatus
 from agnt5.contracts.settings import Settings
 from agnt5.replay import journal

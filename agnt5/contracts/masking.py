@@ -32,6 +32,9 @@ LONGEST = 65_536
 MOST = 500
 """Values that are known at a time; the one that was learned first is forgotten beyond them."""
 
+MASKED = b"[secret:"
+"""What JSON has in it in which something was masked."""
+
 _LINE = re.compile(r"(?!-----)\S{16,}")
 _TOLD = 1000
 _USUAL_IN_URLS = "!$&'()*+,;=:@/"

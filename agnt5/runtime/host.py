@@ -22,6 +22,7 @@ from typing import Any
 from agnt5.contracts.clock import now_ms
 from agnt5.contracts.errors import Agnt5Error, InvalidInputError, StaleEpochError
 from agnt5.contracts.ids import check_id, entity_of
+from agnt5.contracts.masking import masked
 from agnt5.contracts.runs import Kind
 from agnt5.contracts.settings import Settings
 from agnt5.registry import Handler, Registry
@@ -39,6 +40,7 @@ from agnt5.runtime.slot import Slot, Teller
 from agnt5.runtime.snapshots import Snapshot, look_at_entity
 from agnt5.runtime.starting import StartRequest, start_run
 from agnt5.runtime.workflow_run import LiveWorkflow
+from agnt5.secrets.reader import SecretReader
 from agnt5.store import keys
 from agnt5.store.replies import Applied, Claimed, Heir, More, NotClaimed
 from agnt5.store.store import Ownership, Store
@@ -287,7 +289,7 @@ class Host:
 
     def refuse(self, live: LiveRun, error: BaseException) -> None:
         """The run and this code do not fit: park it untouched until the next deploy, and say so in its record."""
-        trouble = f"{type(error).__name__}: {error}"
+        trouble = masked(f"{type(error).__name__}: {error}")
         logger.error("run %s waits for other code: %s", live.run_id, trouble)
         pending = self.store.refuse(live.own, seen=live.seen, trouble=trouble)
         live.leave()

@@ -12,6 +12,7 @@ from celery.utils.saferepr import saferepr
 
 from agnt5.contracts.errors import RunCancelledError, RunFailedError
 from agnt5.contracts.ids import first_of, parent_of
+from agnt5.contracts.masking import masked
 
 Send = Callable[[str, dict[str, Any]], None]
 """Brings an event of a type, with its fields, on its way."""
@@ -24,7 +25,7 @@ _SHORT, _FEW, _BIG = 40, 5, 10**15
 
 def preview(value: Any) -> str:
     """A short text of an input or result."""
-    return repr(value) if _is_short(value) else str(saferepr(value, PREVIEW))
+    return masked(repr(value) if _is_short(value) else str(saferepr(value, PREVIEW)))
 
 
 def _is_short(value: Any, depth: int = 2) -> bool:
@@ -50,7 +51,7 @@ REVOKED: dict[str, Any] = {"terminated": True, "signum": None, "expired": False}
 
 def error_fields(error: RunFailedError) -> dict[str, Any]:
     """What Celery's events say of an error, which Flower shows as Python would write the original exception."""
-    return {"exception": f"{error.type}({error.message!r})", "traceback": error.traceback}
+    return {"exception": masked(f"{error.type}({error.message!r})"), "traceback": masked(error.traceback)}
 
 
 class EventTeller:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from agnt5.contracts.errors import Agnt5Error, SecretNotFoundError, SecretProviderError
@@ -116,7 +117,7 @@ class SecretReader:
                 logger.warning("secrets are read ahead: %s", error)
                 continue
             if isinstance(known, Future):
-                known.add_done_callback(lambda done, key=key: self._tell_prefetched(key, done.result()))
+                known.add_done_callback(partial(self._tell_when_read, key))
             else:
                 self._tell_prefetched(key, known)
 
@@ -256,6 +257,9 @@ class SecretReader:
                 key,
                 waited_s,
             )
+
+    def _tell_when_read(self, key: str, reading: Future[_Kept]) -> None:
+        self._tell_prefetched(key, reading.result())
 
     def _tell_prefetched(self, key: str, kept: _Kept) -> None:
         if kept.error is not None:

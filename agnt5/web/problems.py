@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from agnt5.contracts import errors as err
+from agnt5.contracts.masking import masked_value
 
 logger = logging.getLogger("agnt5.web")
 
