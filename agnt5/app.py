@@ -34,9 +34,9 @@ def create_app(
     """The Celery app of a project: every handler of `modules` as a task, on agnt5's pool, transport and beat.
 
     `redis_url` (AGNT5_REDIS_URL) is where runs live, `broker_url` (AGNT5_BROKER_URL; by default the same) where
-    Celery's messages go. `secrets` are providers of secrets beyond environment and files, in the order in which they are
-    asked (default: those that AGNT5_SECRETS_PROVIDERS names). Other keyword arguments are those of `Settings`. The app is a plain `celery.Celery`: add
-    tasks, change `app.conf`, choose another pool with `-P`. Opens no connection.
+    Celery's messages go. `secrets` are providers of secrets beyond environment and files, asked in this order (default:
+    those that AGNT5_SECRETS_PROVIDERS names). Other keyword arguments are those of `Settings`. The app is a plain
+    `celery.Celery`: add tasks, change `app.conf`, choose another pool with `-P`. Opens no connection.
 
     Raises `ConfigurationError` that names the module which cannot be imported, or the setting that is wrong.
     """

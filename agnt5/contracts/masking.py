@@ -21,8 +21,6 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 from urllib.parse import quote, quote_plus
 
-from pydantic_core import from_json, to_json
-
 SHORTEST = 6
 """Characters of a value that can be masked; shorter ones would take innocent text with them."""
 
@@ -213,6 +211,8 @@ class Masker:
         self._known, self._values, self._forms = _Known(values, forms), values, forms
 
     def _freed(self, known: _Known, data: bytes, what: str, only: Collection[str]) -> bytes:
+        from pydantic_core import from_json, to_json  # noqa: PLC0415 - modules that only define handlers need none of it
+
         try:
             value = from_json(data, allow_inf_nan=False)
         except ValueError:  # no JSON, or nested too deeply to be read again
@@ -220,9 +220,10 @@ class Masker:
         freed = known.masked_value(value) if not only else _masked_members(known, value, only)
         if freed == value:
             return data
+        out = to_json(freed)
         if what:
-            self._warn_found(known.found(data), known, what)
-        return to_json(freed)
+            self._warn_found({*known.found(data)} - {*known.found(out)}, known, what)
+        return out
 
     def _warn_found(self, found: Iterable[str], known: _Known, what: str) -> None:
         for name in sorted({_name(known.labels[form]) for form in found}):

@@ -88,9 +88,9 @@ class SecretReader:
 
         Raises `SecretNotFoundError`, `SecretProviderError`, `InvalidInputError` for what cannot be a key.
         """
+        begun_s = self._clock()
         known = self._known(check_key(key))
         if isinstance(known, Future):
-            begun_s = self._clock()
             try:
                 known = known.result(self._timeout_s)
             except TimeoutError:
@@ -140,7 +140,7 @@ class SecretReader:
         local = self._in_files(key)
         if local is not None:
             return local
-        reading = self._read(key)
+        reading = self._read(key, kept)
         if kept is not None and kept.value is not None and age_s < 2 * self._ttl_s:
             return kept
         return reading
@@ -159,9 +159,12 @@ class SecretReader:
             return None
         return self._keep(key, _Kept(value, self._clock()))
 
-    def _read(self, key: str) -> Future[_Kept]:
+    def _read(self, key: str, seen: _Kept | None) -> _Kept | Future[_Kept]:
         """Ask the providers, in a thread; who asks for the same key meanwhile waits for the same answer."""
         with self._lock:
+            kept = self._kept.get(key)
+            if kept is not None and kept is not seen:  # it was read since the caller looked
+                return kept
             reading = self._reading.get(key)
             if reading is None:
                 reading = self._reading[key] = Future()

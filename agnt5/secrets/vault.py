@@ -115,7 +115,7 @@ class VaultSecrets:
                 f"VaultSecrets needs hvac, which cannot be imported ({error}): pip install 'agnt5-celery[vault]'"
             ) from None
         client: Any = hvac.Client(
-            url=self._url, token=self._token or None, namespace=self._namespace, timeout=self._timeout_s,  # type: ignore[arg-type]  # seconds may be a fraction
+            url=self._url, token=self._token or None, namespace=self._namespace, timeout=self._timeout_s,
             verify=self._verify,
         )  # fmt: skip
         where = {"mount_point": self._auth_mount} if self._auth_mount else {}
