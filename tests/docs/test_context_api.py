@@ -16,13 +16,15 @@ from pathlib import Path
 
 import pytest
 from support.cluster import Cluster
-from support.llm_server import LLMServer, json_reply, tool_calls
+from support.llm_server import LLMServer, json_reply, status, tool_calls
+from support.secret_values import found_in, made
 from support.waiting import until_sync
 
 from agnt5 import ApprovalRefusedError, Context, LLMResponse, TaskFailedError
 from agnt5.replay.events import StepCompleted
 
 HERE = Path(__file__).parent
+API_KEY = made("documented key", prefix="sk-")
 TEXT = (HERE / "context-api.md").read_text()
 
 
@@ -74,6 +76,7 @@ AS_THEY_ARE = [
     "LLM Generation: structured",
     "Streaming",
     "Logging",
+    "Secrets",
     "Request Headers",
     "Context Properties",
     "Parallel with Error Handling",
@@ -93,7 +96,6 @@ by name. It is run without the `, ...` of those two calls, and else as it is.
 NOT_YET = {
     "Metrics": "metrics",
     "Distributed Tracing": "trace_span",
-    "Secrets": "secrets",
     "Configuration": "config",
 }
 """Blocks that are not run yet -> the name on `ctx` that they wait for."""
@@ -130,7 +132,11 @@ def models() -> Iterator[LLMServer]:
 def cluster(models) -> Iterator[Cluster]:
     with Cluster(["surroundings", "documented"], paths=[HERE]) as cluster:
         (cluster.folder / "documented.py").write_text(documented())
-        yield cluster.start(cluster.worker(**models.env), cluster.beat())
+        secrets = {
+            "AGNT5_SECRET_OPENAI_API_KEY": API_KEY,
+            "AGNT5_SECRET_DATABASE_PASSWORD": made("documented password"),
+        }
+        yield cluster.start(cluster.worker(**models.env, **secrets), cluster.beat())
 
 
 # ---- nothing is forgotten
@@ -365,6 +371,29 @@ def test_the_tools_that_a_model_asks_for_are_executed(cluster, models):
     assert [tool["function"]["name"] for tool in models.requests[-1]["tools"]] == ["search", "calculator"]
     steps = [event.name for event in run.history() if isinstance(event, StepCompleted)]
     assert steps == ["llm:gpt-4o", "tool:search", "tool:calculator"]
+
+
+# ---- secrets
+
+
+def test_a_secret_reaches_the_request_and_nothing_that_is_kept(cluster, models):
+    models.script("endpoint-1", f"your key is {API_KEY}")
+    run = cluster.client.start("documented.api_call", {"endpoint": "endpoint-1"})
+    assert run.result(timeout=20) == "your key is [secret:openai_api_key]"
+    assert models.auth[-1] == f"Bearer {API_KEY}"
+    (worker, _) = cluster.nodes
+    worker.says("result of documented.api_call holds the secret openai_api_key, which was masked in it")
+    assert not found_in(repr(run.history()))
+
+
+def test_a_secret_in_an_error_is_masked(cluster, models):
+    (worker, _) = cluster.nodes
+    models.script("endpoint-2", status(401, message=f"no such key: {API_KEY}"))
+    run = cluster.client.start("documented.api_call", {"endpoint": "endpoint-2"})
+    with pytest.raises(TaskFailedError, match=r"no such key: \[secret:openai_api_key\]") as failed:
+        run.result(timeout=20)
+    assert not found_in(failed.value.message + failed.value.traceback)
+    worker.says("no such key: [secret:openai_api_key]")
 
 
 # ---- observability, headers, properties
