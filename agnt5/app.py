@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery
@@ -19,6 +19,8 @@ from agnt5.runtime.fastpath import use_fast_path
 from agnt5.runtime.openfeature import OpenFeatureProvider
 from agnt5.runtime.process import Runtime
 from agnt5.runtime.tasks import register
+from agnt5.secrets.known import learn
+from agnt5.secrets.provider import SecretProvider
 
 if TYPE_CHECKING:
     from openfeature.provider import FeatureProvider
@@ -32,13 +34,15 @@ def create_app(
     name: str = "agnt5",
     stock_transport: bool = False,
     flags: FeatureProvider | Callable[[], FeatureProvider] | None = None,
+    secrets: Sequence[SecretProvider] | None = None,
     **settings: Any,
 ) -> Celery:
     """The Celery app of a project: every handler of `modules` as a task, on agnt5's pool, transport and beat.
 
     `redis_url` (AGNT5_REDIS_URL) is where runs live, `broker_url` (AGNT5_BROKER_URL; by default the same) where
-    Celery's messages go. Other keyword arguments are those of `Settings`. The app is a plain `celery.Celery`: add
-    tasks, change `app.conf`, choose another pool with `-P`. Opens no connection.
+    Celery's messages go. `secrets` are providers of secrets beyond environment and files, asked in this order (default:
+    those that AGNT5_SECRETS_PROVIDERS names). Other keyword arguments are those of `Settings`. The app is a plain
+    `celery.Celery`: add tasks, change `app.conf`, choose another pool with `-P`. Opens no connection.
 
     `flags` is an OpenFeature provider (or a function that makes one, in each process): `ctx.config()` asks it for what
     is not set in Redis, before the environment.
@@ -51,8 +55,9 @@ def create_app(
         _load(module)
     broker = chosen.broker_url or chosen.redis_url
     app = Celery(name)
+    learn(chosen)
     provider = None if flags is None else functools.partial(OpenFeatureProvider, flags)
-    runtime = Runtime(app, chosen, default_registry(), provider)
+    runtime = Runtime(app, chosen, default_registry(), secrets=secrets, provider=provider)
     app.agnt5 = runtime
     use_fast_path(app, broker_url=broker, stock_transport=stock_transport)
     app.loader.override_backends = {"agnt5": "agnt5.runtime.backend:RunBackend"}

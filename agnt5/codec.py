@@ -25,6 +25,7 @@ from typing import Any
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from agnt5.contracts.errors import PayloadTooLargeError, SerializationError
+from agnt5.contracts.masking import masked_json
 
 NEST_ROOM = 50
 """Levels of nesting that are kept free for what wraps a value."""
@@ -40,7 +41,8 @@ def dumps(value: Any, *, what: str, limit: int | None = None) -> bytes:
     """`value` as compact JSON. `what` says in errors which value it is: "input", "result", "step fetch".
 
     Raises `SerializationError` that names the place inside the value (`result.items[3].conn`) when something
-    has no JSON form, and `PayloadTooLargeError` beyond `limit` bytes. What it returns, `loads` can read.
+    has no JSON form, and `PayloadTooLargeError` beyond `limit` bytes. What it returns, `loads` can read. Known secrets
+    are masked in it, with a warning.
     """
     try:
         data = to_json(value)
@@ -48,6 +50,7 @@ def dumps(value: Any, *, what: str, limit: int | None = None) -> bytes:
             _read_nested(data)
     except (PydanticSerializationError, ValueError, RecursionError) as error:
         raise SerializationError(_diagnosis(value, what, error)) from None
+    data = masked_json(data, what)
     if limit is not None and len(data) > limit:
         raise PayloadTooLargeError(
             f"{what}: {len(data):,} bytes of JSON, at most {limit:,} are allowed (AGNT5_PAYLOAD_LIMIT); "

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 
 import pytest
 import redis
 from support import promtool as promtools
+from support.leaks import LEAKS
 from support.mutants import apply_mutant
 from support.proxy import Proxy
 from support.server import Server
@@ -17,6 +18,15 @@ from agnt5.store.store import Store
 
 if chosen := os.environ.get("AGNT5_TEST_MUTANT"):
     apply_mutant(chosen)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
+    """A test fails that left one of the tests' secrets in a server's data, in events or in what a process wrote."""
+    yield
+    found = LEAKS.look()
+    if found and item.get_closest_marker("leaks") is None:
+        pytest.fail("\n".join(found), pytrace=False)
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from agnt5.contracts.masking import masked
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
@@ -86,7 +88,7 @@ def hint(text: str) -> None:
 
 def fail(error: BaseException) -> None:
     """An error as one readable message."""
-    err().print(styled("error: ", "error").append_text(styled(str(error), "default")))
+    err().print(styled("error: ", "error").append_text(styled(masked(str(error)), "default")))
 
 
 def as_json(value: Any, *, indent: int | None = 2) -> str:

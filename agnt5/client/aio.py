@@ -34,6 +34,7 @@ from agnt5.client.waiting import Waits
 from agnt5.contracts.clock import to_ms
 from agnt5.contracts.errors import InvalidInputError
 from agnt5.contracts.ids import entity_name
+from agnt5.contracts.masking import masked
 from agnt5.contracts.runs import RunStatus
 from agnt5.contracts.settings import Settings
 from agnt5.replay import journal
@@ -42,6 +43,7 @@ from agnt5.runtime.dispatch import Dispatcher, open_dispatcher
 from agnt5.runtime.encoding import encode_checked
 from agnt5.runtime.starting import start_run
 from agnt5.sdk.entities import type_name
+from agnt5.secrets.known import learn
 from agnt5.store import browse
 from agnt5.store.opening import open_store
 from agnt5.store.store import Store
@@ -64,6 +66,7 @@ class AsyncClient:
     def __init__(self, redis_url: str | None = None, *, broker_url: str | None = None, **settings: Any) -> None:
         given = {"redis_url": redis_url, "broker_url": broker_url, **settings}
         self.settings = Settings.from_env(**{key: value for key, value in given.items() if value is not None})
+        learn(self.settings)
         self._opening: asyncio.Task[tuple[Store, Dispatcher, Waits]] | None = None
         self.catalog = Catalog(self._store)
         self._follows: Follows | None = None
@@ -458,7 +461,7 @@ class AsyncClient:
         Durable: it holds wherever the run is. Raises `RunNotFoundError`, `RunEndedError`.
         """
         store, dispatcher, _ = await self._open()
-        _, out = await store.cancel(run_id, reason=json.dumps(str(reason)).encode())
+        _, out = await store.cancel(run_id, reason=json.dumps(masked(str(reason))).encode())
         dispatcher.send(out)
 
     async def retry(self, run_id: str) -> None:

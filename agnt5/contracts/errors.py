@@ -8,6 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from agnt5.contracts.masking import masked, masked_value
+
 TRACEBACK_LIMIT = 16_384
 """Characters of a recorded traceback that are kept (the end is the part that tells)."""
 
@@ -251,31 +253,39 @@ class BudgetExceededError(NonRetryableError):
         return dict(vars(self))
 
 
+class SecretNotFoundError(Agnt5Error):
+    """A secret is in none of the places that its error lists."""
+
+
+class SecretProviderError(Agnt5Error):
+    """A place of secrets could not be read: a provider failed or was too slow, or a file is not as it should be."""
+
+
 class StreamLimitError(NonRetryableError):
     """A run yielded more chunks than a stream may have."""
 
 
 def error_data(error: BaseException, *, where: str = "") -> dict[str, Any]:
-    """An exception as JSON data: `{type, message, traceback, where, details}`; never pickled."""
+    """An exception as JSON data: `{type, message, traceback, where, details}`, known secrets masked; never pickled."""
     if isinstance(error, RunFailedError):
         data: dict[str, Any] = {
             "type": error.type,
-            "message": error.message,
-            "traceback": error.traceback,
-            "where": error.where or where,
+            "message": masked(error.message),
+            "traceback": masked(error.traceback),
+            "where": masked(error.where or where),
         }
         if error.details is not None:
-            data["details"] = error.details
+            data["details"] = masked_value(error.details)
         return data
     text = "".join(traceback.format_exception(type(error), error, from_user_code(error)))
     data = {
         "type": type(error).__name__,
-        "message": str(error),
-        "traceback": text[-TRACEBACK_LIMIT:],
-        "where": where,
+        "message": masked(str(error)),
+        "traceback": masked(text)[-TRACEBACK_LIMIT:],
+        "where": masked(where),
     }
     if isinstance(error, LLMError | BudgetExceededError):
-        data["details"] = error.details
+        data["details"] = masked_value(error.details)
     return data
 
 

@@ -8,6 +8,7 @@ import uuid
 from binascii import crc_hqx
 
 from agnt5.contracts.errors import InvalidInputError
+from agnt5.contracts.masking import MASKER, masked
 
 CHILD = "~"
 """Separates a child's own part from its parent's id; refused in ids that users give."""
@@ -16,6 +17,7 @@ CALL = "~@"
 """Separates an entity (`type/key`) from the part of a call's id that is its own; no child's key begins with @."""
 
 ID_LIMIT = 200
+_UNMISTAKABLE = 12
 _BAD_IN_ID = re.compile(r"[\s\x00-\x1f\x7f~{}|\"\\]")
 _NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_-]*$")
 
@@ -35,6 +37,15 @@ def check_id(value: object, what: str = "run id") -> str:
         raise InvalidInputError(
             f"{what} {value!r}: the character {bad.group()!r} is not allowed"
             ' (no spaces, control characters or ~ { } | " \\)'
+        )
+    return check_open(value, what)
+
+
+def check_open(value: str, what: str) -> str:
+    """`value`, which will be shown and compared everywhere, unless it holds a secret: `InvalidInputError` then."""
+    if (name := MASKER.secret_in(value, least=_UNMISTAKABLE)) is not None:
+        raise InvalidInputError(
+            f"{what} {masked(value)!r} holds the secret {name}; it is stored and shown as it is, so take another one"
         )
     return value
 

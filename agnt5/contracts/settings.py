@@ -127,6 +127,26 @@ def _secret(least: int) -> _Reader:
     return _Reader(f"a secret of at least {least} characters", read, secret=True)
 
 
+def _text() -> _Reader:
+    def read(value: Any) -> str:
+        if not value.strip():
+            raise ValueError
+        return str(value.strip())
+
+    return _Reader("a text", read)
+
+
+def _names(*allowed: str) -> _Reader:
+    def read(value: Any) -> tuple[str, ...]:
+        given = value.split(",") if isinstance(value, str) else value
+        names = tuple(name.strip() for name in given if name.strip())
+        if allowed and not set(names) <= set(allowed):
+            raise ValueError
+        return names
+
+    return _Reader(f"names separated by commas{', of ' + ' and '.join(allowed) if allowed else ''}", read)
+
+
 def _amount(value: Any) -> tuple[float, str]:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise TypeError
@@ -173,6 +193,16 @@ class Settings:
     """Where each worker and beat serves `/metrics`: of a range the first port that is free; none where it is empty."""
     metrics_host: str = _setting("127.0.0.1", _address())
     """The address for that: by default this machine only; `0.0.0.0` (all) is what a container needs."""
+    secrets_dir: str = _setting("/run/secrets", _text())
+    """The folder of secrets in files, each under its key."""
+    secrets_providers: tuple[str, ...] = _setting((), _names("vault", "aws"))
+    """Where else secrets are looked for, in this order, unless `create_app(secrets=[...])` says it."""
+    secrets_prefetch: tuple[str, ...] = _setting((), _names())
+    """Keys of secrets that a worker reads when it starts, so that no handler waits for them."""
+    secrets_ttl_ms: int = _setting(300_000, _duration(1000))
+    """How long a secret is used before it is read again."""
+    secrets_timeout_ms: int = _setting(5000, _duration(100))
+    """How long `ctx.secrets().get(...)` waits at most for a provider."""
 
     payload_limit: int = _setting(1_048_576, _size())
     """Bytes of JSON of one input, result, step result or signal."""

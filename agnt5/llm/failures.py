@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from agnt5.contracts import masking as known
 from agnt5.contracts.errors import Agnt5Error, LLMError, LLMRequestError
 
 _SHOWN = 500
@@ -72,7 +73,10 @@ def summed(failures: list[LLMError], models: tuple[str, ...]) -> LLMError:
 
 
 def masked(text: str, secrets: Iterable[str]) -> str:
-    """A text for people, cut, with `***` for everything that is or looks like a secret."""
+    """A text for people, cut, without secrets: `[secret:name]` for what this process knows, `***` for what is or looks
+    like another one.
+    """
+    text = known.masked(text)
     for secret in sorted({*secrets, *_environment()}, key=len, reverse=True):
         if len(secret) >= _SHORTEST_SECRET:
             text = text.replace(secret, "***")

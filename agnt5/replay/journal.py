@@ -10,6 +10,7 @@ from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from agnt5.contracts.approvals import ApprovalTerms
 from agnt5.contracts.errors import Agnt5Error, SerializationError
+from agnt5.contracts.masking import masked_json
 from agnt5.replay import commands as cmd
 from agnt5.replay import events as ev
 
@@ -30,8 +31,14 @@ _FIELDS: dict[type[ev.Event], tuple[tuple[str, Any], ...]] = {
 }
 
 
-def encode(event: ev.Event) -> bytes:
+_GIVEN = frozenset({"input", "headers", "options", "result", "error", "payload", "form", "comment", "data", "reason"})
+"""Fields that users fill. The others say what an event is about and are compared with what the code asks."""
+
+
+def encode(event: ev.Event, what: str = "") -> bytes:
     """An event as one JSON object, without `at`: the store writes `{"at":<ms>,` + `body[1:]`.
+
+    Known secrets are masked in what users gave; the warning of that calls the value `what`.
 
     Fields with their default value are left out. Raises `SerializationError` for a value without JSON form.
     """
@@ -44,7 +51,7 @@ def encode(event: ev.Event) -> bytes:
         if value is not default and value != default:
             body[name] = value
     try:
-        return to_json(body)
+        return masked_json(to_json(body), what or type(event).__name__, only=_GIVEN)
     except (PydanticSerializationError, ValueError, RecursionError) as error:
         raise SerializationError(f"{type(event).__name__}: a value of it has no JSON form: {error}") from None
 

@@ -14,6 +14,7 @@ from agnt5.contracts.budgets import SORTS, Amounts, Reserved, ScopedBudget, Spen
 from agnt5.contracts.clock import at_ms
 from agnt5.contracts.errors import BudgetExceededError
 from agnt5.sdk.port import FlagPort, ModelCall
+from agnt5.secrets.reader import SecretReader
 from agnt5.store.budgets import Refusal
 
 if TYPE_CHECKING:
@@ -31,6 +32,11 @@ class HostEffects:
         self._host = host
         self.flags: FlagPort = host.flags
         self._unpriced: set[str] = set()
+
+    @property
+    def secrets(self) -> SecretReader:
+        """Reads secrets. See `HostPort`."""
+        return self._host.secrets
 
     async def reserve(self, budgets: Sequence[ScopedBudget], operation: str, estimate: Spent) -> Reserved:
         """Hold an estimate in budgets before it is spent. See `HostPort`."""

@@ -16,7 +16,7 @@ def encode_checked(event: Event, value: Any, what: str, limit: int) -> bytes:
     Raises `SerializationError` that names the place inside `what` with no JSON form, `PayloadTooLargeError`.
     """
     try:
-        body = journal.encode(event)
+        body = journal.encode(event, what)
     except SerializationError:
         codec.dumps(value, what=what, limit=limit)  # raises with the place
         raise

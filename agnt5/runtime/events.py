@@ -18,6 +18,7 @@ from celery.utils.log import get_logger
 from celery.utils.time import utcoffset
 from pydantic_core import to_json
 
+from agnt5.contracts.masking import masked, masked_json
 from agnt5.runtime.transport.channel import Channel
 
 logger = get_logger(__name__)
@@ -31,6 +32,10 @@ BACKLOG = 100_000
 OFFSET_S = 60.0
 #: Seconds between two attempts while the broker is away.
 RETRY_S = 1.0
+
+
+_TELLING = frozenset({"args", "kwargs", "result", "exception", "traceback"})
+"""What events show of values, which may hold secrets also where a producer of Celery made them."""
 
 
 class ClosedError(Exception):
@@ -55,7 +60,8 @@ class BatchingDispatcher(EventDispatcher):  # type: ignore[misc]  # Celery is un
         if not self.enabled or (self.groups and group not in self.groups):
             return None
         if self.schedule is None or group not in self.buffer_group:
-            return super().send(type, blind=blind, **fields)
+            shown = {name: masked(one) for name, one in fields.items() if name in _TELLING and isinstance(one, str)}
+            return super().send(type, blind=blind, **{**fields, **shown})
         now = time.time()
         if now > self._offset_until:
             self._offset, self._offset_until = utcoffset(), now + OFFSET_S
@@ -113,7 +119,7 @@ class BatchingDispatcher(EventDispatcher):  # type: ignore[misc]  # Celery is un
         delivery_info = {"exchange": self.exchange.name, "routing_key": "task.multi"}
         return to_json(
             {
-                "body": b64encode(to_json(batch)).decode("ascii"),
+                "body": b64encode(masked_json(to_json(batch), only=_TELLING)).decode("ascii"),
                 "content-encoding": "utf-8",
                 "content-type": "application/json",
                 "headers": self.headers,

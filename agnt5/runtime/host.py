@@ -22,6 +22,7 @@ from typing import Any
 from agnt5.contracts.clock import now_ms
 from agnt5.contracts.errors import Agnt5Error, InvalidInputError, StaleEpochError
 from agnt5.contracts.ids import check_id, entity_of
+from agnt5.contracts.masking import masked
 from agnt5.contracts.runs import Kind
 from agnt5.contracts.settings import Settings
 from agnt5.registry import Handler, Registry
@@ -41,6 +42,7 @@ from agnt5.runtime.slot import Slot, Teller
 from agnt5.runtime.snapshots import Snapshot, look_at_entity
 from agnt5.runtime.starting import StartRequest, start_run
 from agnt5.runtime.workflow_run import LiveWorkflow
+from agnt5.secrets.reader import SecretReader
 from agnt5.store import keys
 from agnt5.store.replies import Applied, Claimed, Heir, More, NotClaimed
 from agnt5.store.store import Ownership, Store
@@ -82,9 +84,9 @@ class Arrival:
 class Host:
     """Owns runs on behalf of one process. `name` is `<node>/<nonce>`, never used twice."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what its process gives it
         self, *, node: str, settings: Settings, registry: Registry, store: Store, dispatcher: Dispatcher,
-        teller: Teller, linger: bool = True, flags: HostFlags | None = None,
+        teller: Teller, linger: bool = True, secrets: SecretReader | None = None, flags: HostFlags | None = None,
     ) -> None:  # fmt: skip
         self.name = f"{node}/{uuid.uuid4().hex[:12]}"
         self.settings = settings
@@ -93,6 +95,7 @@ class Host:
         self.dispatcher = dispatcher
         self.teller = teller
         self.linger = linger
+        self.secrets = secrets or SecretReader.of(settings)
         self.loop = asyncio.get_running_loop()
         self.live: dict[str, LiveRun] = {}
         self.clock_offset_ms = 0
@@ -311,7 +314,7 @@ class Host:
 
     def refuse(self, live: LiveRun, error: BaseException) -> None:
         """The run and this code do not fit: park it untouched until the next deploy, and say so in its record."""
-        trouble = f"{type(error).__name__}: {error}"
+        trouble = masked(f"{type(error).__name__}: {error}")
         logger.error("run %s waits for other code: %s", live.run_id, trouble)
         pending = self.store.refuse(live.own, seen=live.seen, trouble=trouble)
         live.leave()

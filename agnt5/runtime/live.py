@@ -30,6 +30,7 @@ from agnt5.contracts.errors import (
     from_data,
     from_user_code,
 )
+from agnt5.contracts.masking import MASKED
 from agnt5.contracts.runs import Kind, RunStatus
 from agnt5.contracts.traces import NOWHERE, Trace, trace_of
 from agnt5.registry import Handler
@@ -303,6 +304,8 @@ class LiveRun:
         except Agnt5Error as error:
             await self.fail(error)
             return
+        if MASKED in payload:
+            value = codec.loads(payload)  # events show what is recorded
         if await self._finish("completed", payload):
             self.host.observer.ended(self, "completed")
             if self.slot is not None:

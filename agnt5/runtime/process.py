@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -21,6 +21,8 @@ from agnt5.runtime.exits import serve
 from agnt5.runtime.host import Arrival, Host
 from agnt5.runtime.liveness import Liveness
 from agnt5.runtime.slot import Slot, Teller
+from agnt5.secrets.provider import SecretProvider
+from agnt5.secrets.reader import SecretReader
 from agnt5.store import keys
 from agnt5.store.opening import open_store
 from agnt5.store.store import Store
@@ -33,12 +35,14 @@ class Runtime:
     """What a Celery app carries for agnt5. One host for each process that executes runs."""
 
     def __init__(
-        self, app: Any, settings: Settings, registry: Registry, provider: Callable[[], Provider] | None = None
-    ) -> None:
+        self, app: Any, settings: Settings, registry: Registry, *, secrets: Sequence[SecretProvider] | None = None,
+        provider: Callable[[], Provider] | None = None,
+    ) -> None:  # fmt: skip
         self._provider = provider
         self.app = app
         self.settings = settings
         self.registry = registry
+        self.secrets = SecretReader.of(settings, secrets)
         self.node = "agnt5@localhost"
         self._pid = 0
         self._lock = threading.Lock()
@@ -103,7 +107,9 @@ class Runtime:
             teller=teller,
             linger=linger,
             flags=HostFlags(store.link, os.environ, None if self._provider is None else self._provider()),
+            secrets=self.secrets,
         )
+        self.secrets.prefetch(self.settings.secrets_prefetch)
         await host.open()
         self._liveness = Liveness(host, self.settings.redis_url, interval_s=self.settings.heartbeat_ms / 1000)
         await self._liveness.start()

@@ -33,6 +33,7 @@ from agnt5.sdk.wrong import only_entities, only_workflows
 if TYPE_CHECKING:
     from agnt5.sdk.llm import LLM
     from agnt5.sdk.metrics import Metrics
+    from agnt5.sdk.secrets import Secrets
     from agnt5.sdk.tools import Tools
 
 
@@ -57,6 +58,7 @@ class Context:
         self._tools: Tools | None = None
         self._metrics: Metrics | None = None
         self._span_numbers = count(1)
+        self._secrets: Secrets | None = None
 
     # ---- orchestration
 
@@ -329,6 +331,17 @@ class Context:
         return self._metrics
 
     # ---- configuration
+
+    def secrets(self) -> Secrets:
+        """Secrets: `ctx.secrets().get("openai_api_key")`, from the environment, files or a provider.
+
+        What was read is masked wherever it would be logged or recorded. In a workflow the value is live, not replayed.
+        """
+        if self._secrets is None:
+            from agnt5.sdk.secrets import Secrets  # noqa: PLC0415 - only handlers that read secrets pay for it
+
+            self._secrets = Secrets(self._host.secrets)
+        return self._secrets
 
     def headers(self) -> Mapping[str, str]:
         """The request headers that the client set, inherited from parent to child; names in any case."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from agnt5 import codec
 from agnt5.contracts.errors import InvalidInputError
+from agnt5.contracts.ids import check_open
 from agnt5.contracts.runs import Kind
 from agnt5.registry import Handler
 from agnt5.retry import RetryPolicy
@@ -152,6 +153,7 @@ def start_step(
     checked: Any = name
     if not isinstance(checked, str) or not checked:
         raise InvalidInputError(f"ctx.step: expected a name, for example ctx.step('fetch', fn), found {name!r}")
+    check_open(name, "the name of a step")
     _check_callable(name, fn)
     return StepResult(port.step(name, _named(name, fn, args, kwargs), key), _step_types(fn))
 

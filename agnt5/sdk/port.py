@@ -21,6 +21,7 @@ from agnt5.contracts.flags import Found, Question
 from agnt5.contracts.ids import first_of
 from agnt5.contracts.traces import NOWHERE, Trace
 from agnt5.sdk.state import StateBuffer
+from agnt5.secrets.reader import SecretReader
 
 if TYPE_CHECKING:
     from agnt5.llm.requests import Request
@@ -169,6 +170,10 @@ class HostPort(Protocol):
     @property
     def flags(self) -> FlagPort:
         """Config values: also outside of steps, from any thread."""
+
+    @property
+    def secrets(self) -> SecretReader:
+        """Reads secrets: also outside of steps, from any thread."""
 
     async def reserve(self, budgets: Sequence[ScopedBudget], operation: str, estimate: Spent) -> Reserved:
         """Hold an estimate in each budget before it is spent; in all of them or in none.

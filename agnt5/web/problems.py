@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from agnt5.contracts import errors as err
+from agnt5.contracts.masking import masked_value
 
 logger = logging.getLogger("agnt5.web")
 
@@ -85,7 +86,7 @@ class Problem(Exception):  # noqa: N818 - it is one, and bears the name of its m
     def response(self, request_id: str) -> Response:
         """As a response."""
         return Response(
-            json.dumps(self.body(request_id)),  # ASCII only: a detail may quote what is no valid text
+            json.dumps(masked_value(self.body(request_id))),  # ASCII only: a detail may quote what is no valid text
             self.status,
             {**self.headers, "X-Request-Id": request_id, "Cache-Control": "no-store"},
             MEDIA_TYPE,

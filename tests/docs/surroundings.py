@@ -9,6 +9,7 @@ from math import prod
 from os import environ
 from pathlib import Path
 
+import httpx
 from support.cluster import note
 
 from agnt5 import NonRetryableError, entity, function
@@ -22,6 +23,7 @@ __all__ = [
     "experimental_flow",
     "extract_data",
     "legacy_implementation",
+    "make_request",
     "new_implementation",
     "perform_search",
     "process",
@@ -131,6 +133,20 @@ async def process_item(ctx, item: dict):
 def extract_data(data_id):
     note("steps", f"extract {data_id}")
     return [3, None, 1, 2]
+
+
+async def make_request(endpoint, api_key):
+    """Ask the provider of the tests, with the key as any client sends it."""
+    asked = {"model": endpoint, "messages": [{"role": "user", "content": "hello"}]}
+    async with httpx.AsyncClient(headers={"Authorization": f"Bearer {api_key}"}) as client:
+        response = await client.post(f"{environ['OPENAI_BASE_URL']}/chat/completions", json=asked)
+    if response.is_error:
+        raise RequestRefusedError(response.text)
+    return response.json()["choices"][0]["message"]["content"]
+
+
+class RequestRefusedError(NonRetryableError):
+    """Fails a run at once."""
 
 
 def clean_data(raw):

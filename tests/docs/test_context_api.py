@@ -17,9 +17,10 @@ from pathlib import Path
 
 import pytest
 from support.cluster import Cluster
-from support.llm_server import LLMServer, json_reply, tool_calls
+from support.llm_server import LLMServer, json_reply, status, tool_calls
 from support.otlp import Collector
 from support.scraping import free_port, scrape
+from support.secret_values import found_in, made
 from support.waiting import until_sync
 
 from agnt5 import ApprovalRefusedError, Context, LLMResponse, TaskFailedError
@@ -29,6 +30,7 @@ HERE = Path(__file__).parent
 PORT = free_port()
 """Where the worker serves its metrics."""
 
+API_KEY = made("documented key", prefix="sk-")
 TEXT = (HERE / "context-api.md").read_text()
 
 
@@ -83,6 +85,7 @@ AS_THEY_ARE = [
     "Metrics",
     "Distributed Tracing",
     "Configuration",
+    "Secrets",
     "Request Headers",
     "Context Properties",
     "Parallel with Error Handling",
@@ -99,9 +102,7 @@ ELLIPSIS_TAKEN_OUT = "LLM with Tool Execution"
 by name. It is run without the `, ...` of those two calls, and else as it is.
 """
 
-NOT_YET = {
-    "Secrets": "secrets",
-}
+NOT_YET = {}
 """Blocks that are not run yet -> the name on `ctx` that they wait for."""
 
 HEAD = """\
@@ -144,7 +145,13 @@ def collector() -> Iterator[Collector]:
 def cluster(models, collector) -> Iterator[Cluster]:
     with Cluster(["surroundings", "documented"], paths=[HERE]) as cluster:
         (cluster.folder / "documented.py").write_text(documented())
-        env = {**models.env, **collector.env, "AGNT5_METRICS_PORT": PORT}
+        env = {
+            **models.env,
+            **collector.env,
+            "AGNT5_METRICS_PORT": PORT,
+            "AGNT5_SECRET_OPENAI_API_KEY": API_KEY,
+            "AGNT5_SECRET_DATABASE_PASSWORD": made("documented password"),
+        }
         yield cluster.start(cluster.worker(**env), cluster.beat())
 
 
@@ -380,6 +387,29 @@ def test_the_tools_that_a_model_asks_for_are_executed(cluster, models):
     assert [tool["function"]["name"] for tool in models.requests[-1]["tools"]] == ["search", "calculator"]
     steps = [event.name for event in run.history() if isinstance(event, StepCompleted)]
     assert steps == ["llm:gpt-4o", "tool:search", "tool:calculator"]
+
+
+# ---- secrets
+
+
+def test_a_secret_reaches_the_request_and_nothing_that_is_kept(cluster, models):
+    models.script("endpoint-1", f"your key is {API_KEY}")
+    run = cluster.client.start("documented.api_call", {"endpoint": "endpoint-1"})
+    assert run.result(timeout=20) == "your key is [secret:openai_api_key]"
+    assert models.auth[-1] == f"Bearer {API_KEY}"
+    (worker, _) = cluster.nodes
+    worker.says("result of documented.api_call holds the secret openai_api_key, which was masked in it")
+    assert not found_in(repr(run.history()))
+
+
+def test_a_secret_in_an_error_is_masked(cluster, models):
+    (worker, _) = cluster.nodes
+    models.script("endpoint-2", status(401, message=f"no such key: {API_KEY}"))
+    run = cluster.client.start("documented.api_call", {"endpoint": "endpoint-2"})
+    with pytest.raises(TaskFailedError, match=r"no such key: \[secret:openai_api_key\]") as failed:
+        run.result(timeout=20)
+    assert not found_in(failed.value.message + failed.value.traceback)
+    worker.says("no such key: [secret:openai_api_key]")
 
 
 # ---- observability, headers, properties

@@ -6,10 +6,11 @@ import asyncio
 
 from pydantic import BaseModel, SecretStr
 from support.cluster import note, noted
+from support.secret_values import made
 
 from agnt5 import LLMResponse, entity, function, workflow
 
-SECRET = "the-secret-of-this-test-4711"
+SECRET = made("prompt")
 
 
 class City(BaseModel):

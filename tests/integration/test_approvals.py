@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from support.cluster import Cluster
 from support.dump import dump, keys_of
+from support.secret_values import made
 from support.waiting import until_sync
 
 from agnt5 import (
@@ -33,7 +34,7 @@ from agnt5.replay import events as ev
 from agnt5.store import keys
 
 HERE = Path(__file__).parent
-SECRET = "a secret that signs the links"
+SECRET = made("approval links")
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from support.leaks import LEAKS
 from support.waiting import until_sync
 from support.warm import WarmCommands
 
@@ -147,7 +148,9 @@ class Dev:
     def end(self) -> int:
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGINT)  # as a terminal does it: the embedded server gets it too
-        return self.process.wait(45)
+        code = self.process.wait(45)
+        LEAKS.search("what `agnt5 dev` wrote", "\n".join(self.lines))
+        return code
 
     def __call__(self, *words: str, code: int = 0, input: str = "") -> str:  # noqa: A002
         returned, out, self.err = self.commands.run(list(words), cwd=self.folder, env=self.env, stdin=input)

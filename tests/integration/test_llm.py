@@ -70,10 +70,10 @@ def test_neither_keys_nor_secret_prompts_get_into_redis_events_or_logs(cluster, 
     with Monitor(cluster) as monitor:
         assert cluster.client.start("asking.secretly", {"fail": False}).result(timeout=20) == "I say nothing"
         with pytest.raises(
-            TaskFailedError, match=r"HTTP 401: wrong key \*\*\* for \*\*\*; set OPENAI_API_KEY"
+            TaskFailedError, match=r"HTTP 401: wrong key \[secret:openai_api_key\] for \*\*\*; set OPENAI_API_KEY"
         ) as failed:
             cluster.client.start("asking.secretly", {"fail": True}).result(timeout=20)
-        worker.says("HTTP 401: wrong key ***")
+        worker.says("HTTP 401: wrong key [secret:openai_api_key]")
     assert failed.value.type == "LLMRequestError"
     assert server.requests[-1]["messages"] == [{"role": "user", "content": SECRET}]
     told = "\n".join([*monitor.seen, *(node.output() for node in cluster.nodes), str(failed.value.traceback)])

@@ -15,13 +15,14 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from support import attempts as kit
 from support import mcp_bad_server, mcp_server
+from support.secret_values import made
 from support.waiting import until
 
 from agnt5.contracts.errors import InvalidInputError
 from agnt5.integrations.mcp import McpError, McpServer, McpToolError
 
 SUPPORT = Path(mcp_server.__file__).parent
-KEY = "sk-very-secret-key"
+KEY = made("mcp", prefix="sk-")
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def lines(notes):
 
 
 async def test_tools_are_listed_once_for_all_attempts_and_called_over_one_connection(notes, monkeypatch):
-    monkeypatch.setenv("OPENAI_API_KEY", "of the worker")
+    monkeypatch.setenv("OPENAI_API_KEY", made("of the worker"))
     command = [sys.executable, str(SUPPORT / "mcp_server.py")]
     server = McpServer("shop", command=command, env={"MCP_NOTES": str(notes), "SHOP": "pears"})
     attempts = kit.Attempts()

@@ -11,6 +11,7 @@ from support import runs
 from support.doctor import examine
 from support.dump import dump
 from support.proxy import Proxy
+from support.secret_values import made
 from support.server import Server
 from support.waiting import until
 
@@ -205,15 +206,18 @@ async def test_no_server_is_told_at_once_with_the_address():
         await Link(url).connect()
 
 
+RIGHT, WRONG = made("right password"), made("wrong password")
+
+
 async def test_a_wrong_password_is_told_at_once_and_not_shown():
     with Server() as server:
-        server.admin.config_set("requirepass", "right")
-        for user in ("", ":wrong-one@", "ann:wrong-one@"):
+        server.admin.config_set("requirepass", RIGHT)
+        for user in ("", f":{WRONG}@", f"ann:{WRONG}@"):
             url = server.url.replace("//", f"//{user}")
             with pytest.raises(ConfigurationError) as refused:
                 await Link(url).connect()
-            assert "wrong-one" not in str(refused.value)
-        store = await connected(server.url.replace("//", "//:right@"))
+            assert WRONG not in str(refused.value)
+        store = await connected(server.url.replace("//", f"//:{RIGHT}@"))
         assert (await runs.create(store, "r")).fresh
         await store.link.close()
 

@@ -23,6 +23,7 @@ import pytest
 import redis
 from celery import Celery
 from support.doctor import examine
+from support.leaks import LEAKS, Files
 from support.server import Server
 from support.waiting import until_sync
 
@@ -210,6 +211,7 @@ class Cluster:
         (self.folder / "cluster_app.py").write_text(APP.format(modules=list(modules)))
         self._client: Client | None = None
         self._plain: Celery | None = None
+        self._unwatch = LEAKS.watch(Files("what a process wrote", self.folder, "*.log"))
         Cluster.running.append(self)
 
     # ---- processes
@@ -265,6 +267,7 @@ class Cluster:
             self._plain.close()
         for node in self.nodes:
             node.end()
+        self._unwatch()
         self.server.stop()
         self._temporary.cleanup()
 

@@ -18,9 +18,10 @@ from itertools import count
 from typing import Any, Self
 
 from aiohttp import web
+from support.secret_values import made
 from support.waiting import until_sync
 
-KEY = "sk-test-key-of-the-fake-provider"
+KEY = made("llm provider", prefix="sk-")
 """What clients of `LLMServer.env` send as their key."""
 
 

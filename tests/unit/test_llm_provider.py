@@ -22,6 +22,7 @@ from support.llm_server import (
     tool_calls,
     using,
 )
+from support.secret_values import made
 from support.waiting import until
 
 from agnt5 import InvalidInputError, LLMError, LLMRequestError
@@ -30,6 +31,8 @@ from agnt5.llm.failures import masked, wait_of
 from agnt5.llm.messages import messages_of
 from agnt5.llm.requests import Request, described
 from agnt5.llm.responses import Usage
+
+GIVEN, OTHER, PROMPT = made("given", prefix="sk-"), made("other"), made("prompt")
 
 ADD = {"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}}, "required": ["a"]}
 PERSON = {
@@ -118,9 +121,9 @@ async def test_a_model_without_a_known_price_has_no_cost(server):
 
 async def test_another_address_and_key_are_given_by_parameter(server, monkeypatch):
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:1/v1")
-    params = {"api_base": server.url, "api_key": SecretStr("sk-of-this-call-only")}
+    params = {"api_base": server.url, "api_key": SecretStr(GIVEN)}
     assert (await provider.ask(request("hi", params=params))).text == "hi"
-    assert server.auth == ["Bearer sk-of-this-call-only"]
+    assert server.auth == [f"Bearer {GIVEN}"]
 
 
 async def test_secret_texts_reach_the_provider_in_clear(server):
@@ -385,12 +388,10 @@ async def test_a_model_that_knows_schemas_gets_it_and_one_that_does_not_gets_wor
 
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_errors_and_logs_have_no_key_and_no_secret(server, chance, caplog, monkeypatch, capfd, streamed):
-    monkeypatch.setenv("OTHER_API_KEY", "another-key-in-the-environment")
-    words = f"{KEY} sk-given-0123456789 another-key-in-the-environment my-secret-prompt Bearer abc sk-unknown12345"
+    monkeypatch.setenv("OTHER_API_KEY", OTHER)
+    words = f"{KEY} {GIVEN} {OTHER} {PROMPT} Bearer abc sk-unknown12345"
     server.script("gpt-4o-mini", status(401, message=f"bad: {words}"))
-    asked = request(
-        [{"role": "user", "content": SecretStr("my-secret-prompt")}], params={"api_key": "sk-given-0123456789"}
-    )
+    asked = request([{"role": "user", "content": SecretStr(PROMPT)}], params={"api_key": GIVEN})
     with caplog.at_level(logging.INFO), pytest.raises(LLMRequestError) as failed:
         await (chunks_of(asked, chance) if streamed else provider.ask(asked, chance))
     shown = "".join(traceback.format_exception(failed.value)) + caplog.text + "".join(capfd.readouterr()) + repr(asked)

@@ -10,9 +10,10 @@ from typing import Any, Self
 from urllib.parse import quote
 
 import httpx
+from support.secret_values import made
 from web_kit import Api
 
-LINK_SECRET = "a-secret-for-links-of-the-tests"
+LINK_SECRET = made("page links")
 
 HOSTILE = """<script>alert('x')</script>"><img src=x onerror="alert(1)">{{ 7*7 }}"""
 """Text that would be seen to work wherever it is not escaped."""

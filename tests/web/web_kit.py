@@ -15,14 +15,16 @@ from typing import Any, Self
 from urllib.parse import quote
 
 import httpx
+from support import secret_values
 from support.cluster import ROOT, TESTS
+from support.leaks import LEAKS
 from support.waiting import until_sync
 
-from agnt5.web.tokens import entry_of, new_token
+from agnt5.web.tokens import PREFIX, Token, digest, entry_of
 
 FOLDER = Path(__file__).parent
 START_S = 30.0
-LINK_SECRET = "a secret for the links of these tests"
+LINK_SECRET = secret_values.made("web links")
 PEOPLE = {
     "root": ((), ("admin",)),
     "ann": (("ops",), ("read", "start", "signal", "decide")),
@@ -38,10 +40,14 @@ PEOPLE = {
 
 def people(folder: Path) -> tuple[Path, dict[str, str]]:
     """A file of tokens for all people, and their tokens."""
-    made = {name: new_token(name, roles, scopes) for name, (roles, scopes) in PEOPLE.items()}
+    secrets = {name: secret_values.made(f"{folder} {name}", prefix=PREFIX) for name in PEOPLE}
+    tokens = [
+        Token(name, frozenset(roles), frozenset(scopes), digest(secrets[name]))
+        for name, (roles, scopes) in PEOPLE.items()
+    ]
     path = folder / "tokens.json"
-    path.write_text(json.dumps([entry_of(token) for _, token in made.values()]))
-    return path, {name: secret for name, (secret, _) in made.items()}
+    path.write_text(json.dumps([entry_of(token) for token in tokens]))
+    return path, secrets
 
 
 class Api:
@@ -71,7 +77,8 @@ class Api:
         self.process = subprocess.Popen(
             self._command, env=self._env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=FOLDER
         )
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
         self.url = until_sync(self._address, START_S, "the API tells its address")
         return self
 
@@ -95,7 +102,10 @@ class Api:
         """SIGTERM, and its exit code."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(20)
+        code = self.process.wait(20)
+        self._reader.join(5)
+        LEAKS.search("what a web server wrote", self.output())
+        return code
 
     def client(self, name: str | None = None, **options: Any) -> httpx.Client:
         """A client of one of the people; without a name, of nobody."""
