@@ -13,6 +13,7 @@ Errors leave a run untouched: a worker parks it until a worker starts that has t
 
 from __future__ import annotations
 
+import hashlib
 import re
 from binascii import Error as Base64Error
 from binascii import a2b_base64, b2a_base64
@@ -112,6 +113,10 @@ class Sealer:
         key_id, sealed = self.codec.seal(data, place)
         return b'{"$sealed": "%s.%s"}' % (key_id.encode(), b2a_base64(sealed, newline=False))
 
+    def text(self, text: str, run_id: str) -> str:
+        """Text of a run's record."""
+        return text if self.codec is None else self.value(to_json(text), run_id).decode()
+
     # ---- opening
 
     def open(self, data: bytes, run_id: str) -> bytes:
@@ -129,7 +134,19 @@ class Sealer:
         try:
             return self.open(data, run_id)
         except SealedPayloadError:
-            return _SEALED.sub(lambda found: b'"(sealed with key %s)"' % found[1], data)
+            return _covered(data)
+
+    def shown_state(self, data: bytes, entity: str, key: str) -> bytes:
+        """`open_state` for lists."""
+        try:
+            return self.open_state(data, entity, key)
+        except SealedPayloadError:
+            return _covered(data)
+
+    def shown_text(self, text: str, run_id: str) -> str:
+        """What `text` sealed, as `shown` does it."""
+        data = text.encode()
+        return str(from_json(self.shown(data, run_id))) if data.startswith(MARK) else text
 
     def _open(self, data: bytes, place: bytes, where: str) -> bytes:
         opened = _SEALED.sub(lambda found: self._unseal(found[1].decode(), found[2], place, where), data)
@@ -158,14 +175,18 @@ class Sealer:
         """Whether a stored value is to be sealed anew: it is plain, or an older key sealed it."""
         return self.codec is not None and key_ids(data) != {self.codec.key_id}
 
-    def knows(self, digest: str, data: bytes, plain: str) -> bool:
-        """Whether a run with this digest was started with the input `data`, whose unkeyed digest is `plain`.
+    def digest(self, data: bytes) -> str:
+        """What tells whether a run was started with the input `data`: keyed, so that nobody else can try inputs."""
+        return hashlib.blake2b(data, digest_size=8).hexdigest() if self.codec is None else self.codec.digests(data)[0]
+
+    def knows(self, digest: str, data: bytes) -> bool:
+        """Whether `digest` is one of `data`, made with any key or without one.
 
         Raises `SealedPayloadError` where a key made the digest that is not known here.
         """
         key_id, keyed, _ = digest.partition(":")
         if not keyed:
-            return digest == plain
+            return digest == hashlib.blake2b(data, digest_size=8).hexdigest()
         known = [] if self.codec is None else list(self.codec.digests(data))
         if not any(one.startswith(f"{key_id}:") for one in known):
             raise _unknown(key_id, "the input of the run that has this id")
@@ -175,6 +196,10 @@ class Sealer:
 def key_ids(data: bytes) -> set[str]:
     """The ids of the keys that sealed what is in `data`."""
     return {found[1].decode() for found in _SEALED.finditer(data)} if MARK in data else set()
+
+
+def _covered(data: bytes) -> bytes:
+    return _SEALED.sub(lambda found: b'"(sealed with key %s)"' % found[1], data)
 
 
 def _unknown(key_id: str, where: str) -> SealedPayloadError:

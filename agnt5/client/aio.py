@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Iterable, Mapping, Sequence
 from contextlib import aclosing
@@ -194,7 +193,7 @@ class AsyncClient:
         """The journal of a run's current generation. Raises `RunNotFoundError`."""
         store, _, _ = await self._open()
         await browse.record(store, run_id)
-        return [journal.decode(entry) for entry in await store.entries(run_id, 0)]
+        return [journal.decode(store.sealer.open(entry, run_id)) for entry in await store.entries(run_id, 0)]
 
     async def history_page(self, run_id: str, *, after: Place | str | None = None, limit: int = 100) -> Page:
         """Up to `limit` journal entries after a place; without one, from the beginning of the current generation.
@@ -286,9 +285,10 @@ class AsyncClient:
 
     async def wait(self, run_id: str, timeout: float | timedelta | None = None) -> Any:  # noqa: ASYNC109 - the public name
         """The result of a run by id, as plain JSON data. See `AsyncRun.result`."""
-        _, _, waits = await self._open()
+        store, _, waits = await self._open()
         timeout_ms = to_ms(timeout)
-        return outcome_of(run_id, await waits.ended(run_id, None if timeout_ms is None else timeout_ms / 1000))
+        ended = await waits.ended(run_id, None if timeout_ms is None else timeout_ms / 1000)
+        return outcome_of(run_id, ended, store.sealer)
 
     # ---- entities
 
@@ -401,7 +401,8 @@ class AsyncClient:
         Durable: it holds wherever the run is. Raises `RunNotFoundError`, `RunEndedError`.
         """
         store, dispatcher, _ = await self._open()
-        _, out = await store.cancel(run_id, reason=json.dumps(str(reason)).encode())
+        written = codec.dumps(str(reason), what="reason", limit=self.settings.payload_limit)
+        _, out = await store.cancel(run_id, reason=written)
         dispatcher.send(out)
 
     async def retry(self, run_id: str) -> None:

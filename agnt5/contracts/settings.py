@@ -107,15 +107,15 @@ def read_payload_keys(text: str) -> tuple[tuple[str, bytes], ...]:
     """`id:<base64>,id:<base64>` as ids and keys. Raises `ValueError`, which says what is wrong and shows no key."""
     found: dict[str, bytes] = {}
     for at, part in enumerate((part.strip() for part in text.split(",") if part.strip()), 1):
-        key_id, _, encoded = part.partition(":")
-        if not _KEY_ID.fullmatch(key_id) or key_id in found:
+        key_id, colon, encoded = part.partition(":")
+        if not colon or not _KEY_ID.fullmatch(key_id) or key_id in found:
             raise ValueError(f"key {at}: an id of its own is needed before a colon: up to 32 letters, digits, _ and -")
         try:
             found[key_id] = base64.b64decode(encoded.translate(_STANDARD), validate=True)
         except (binascii.Error, ValueError):
-            raise ValueError(f"key {at} ({key_id}): base64 is needed behind the colon") from None
+            raise ValueError(f"key {at}: base64 is needed behind the colon") from None
         if len(found[key_id]) != _KEY_BYTES:
-            raise ValueError(f"key {at} ({key_id}): {_KEY_BYTES} bytes are needed, found {len(found[key_id])}")
+            raise ValueError(f"key {at}: {_KEY_BYTES} bytes are needed, found {len(found[key_id])}")
     if not found:
         raise ValueError("there is no key")
     return tuple(found.items())
@@ -204,7 +204,7 @@ class Settings:
     """Keys that seal what users' values the store holds: the first seals, all of them open."""
     payload_keys_file: str = _setting("", _text("the path of a file", r".+"))
     """A file with more payload keys, a key a line: the first seals where `payload_keys` has none."""
-    payload_codec: Any = _setting(None, _payload_codec(), shown=False)
+    payload_codec: Any = _setting(None, _payload_codec(), shown=False)  # noqa: RUF009 - as all the others
     """What seals in the place of payload keys: an `agnt5.sealing.PayloadCodec`, or `module:name` of one."""
     event_values: str = _setting("", _text("'shown' or 'hidden'", r"shown|hidden"))
     """Whether Celery's events show values and errors of runs; by default only where nothing is sealed."""

@@ -20,7 +20,7 @@ from itertools import count
 from typing import Any
 
 from agnt5.contracts.clock import now_ms
-from agnt5.contracts.errors import Agnt5Error, InvalidInputError, StaleEpochError
+from agnt5.contracts.errors import Agnt5Error, InvalidInputError, SealedPayloadError, StaleEpochError
 from agnt5.contracts.ids import check_id, entity_of
 from agnt5.contracts.runs import Kind
 from agnt5.contracts.settings import Settings
@@ -288,7 +288,10 @@ class Host:
         """The run and this code do not fit: park it untouched until the next deploy, and say so in its record."""
         trouble = f"{type(error).__name__}: {error}"
         logger.error("run %s waits for other code: %s", live.run_id, trouble)
-        pending = self.store.refuse(live.own, seen=live.seen, trouble=trouble)
+        if not isinstance(error, SealedPayloadError):  # that one is for those who have no key
+            trouble = self.store.sealer.text(trouble, live.run_id)
+        seen = live.seen if live.begun else live.claimed.seen
+        pending = self.store.refuse(live.own, seen=seen, trouble=trouble)
         live.leave()
         self.spawn(_done(pending))
 

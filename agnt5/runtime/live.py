@@ -33,6 +33,7 @@ from agnt5.registry import Handler
 from agnt5.replay import journal
 from agnt5.replay.events import CancelRequested, Event, RunReopened, RunStarted
 from agnt5.runtime.approvals import NOTICE, with_link
+from agnt5.runtime.encoding import error_json
 from agnt5.runtime.starting import REFUSAL
 from agnt5.sdk.port import RunInfo
 from agnt5.store.replies import Applied, Claimed, More
@@ -118,7 +119,7 @@ class LiveRun:
 
     def begin(self, entries: list[bytes]) -> Coroutine[Any, Any, None] | None:
         """Apply the journal as it was claimed, and start the code; what is returned is to be awaited to run it."""
-        events = [journal.decode(entry) for entry in entries]
+        events = [self._event(entry) for entry in entries]
         assert isinstance(events[0], RunStarted)
         self.begun, self.seen, self.generation = True, len(events), events[0].generation
         if self.slot is not None:
@@ -129,10 +130,17 @@ class LiveRun:
             self._settle()
         return code
 
+    def _event(self, entry: bytes) -> Event:
+        return journal.decode(self.host.store.sealer.open(entry, self.run_id))
+
     def mail(self, generation: int, length: int, entry: bytes) -> None:
         """An event came by the channel, or from a neighbour on this host; maybe late, from before a renewal."""
         if generation == self.generation and length > self.seen and length not in self._inbox:
-            self._inbox[length] = journal.decode(entry)
+            try:
+                self._inbox[length] = self._event(entry)
+            except Agnt5Error as error:  # whoever brought the event is not to blame
+                self.went_wrong(error)
+                return
             if self.begun and not self._settling:  # all mail of this tick in one activation
                 self._settling = True
                 self.host.loop.call_soon(self._settle_mail)
@@ -184,7 +192,7 @@ class LiveRun:
             self._reading = False
         for at, entry in enumerate(entries, start + 1):
             if at > self.seen:
-                self._inbox.setdefault(at, journal.decode(entry))
+                self._inbox.setdefault(at, self._event(entry))
         self._settle()
 
     # ---- what goes out
@@ -278,7 +286,7 @@ class LiveRun:
     async def fail(self, error: BaseException, *, timed_out: bool = False) -> None:
         """End as failed."""
         data = error_data(error, where=f"run {self.run_id} ({self.handler.address})")
-        if await self._finish("timeout" if timed_out else "failed", _error_json(data)):
+        if await self._finish("timeout" if timed_out else "failed", error_json(data, self.host.settings.payload_limit)):
             failure = from_data(data, TaskFailedError)
             self.host.observer.ended(self, "timeout" if timed_out else "failed", failure)
             logger.error("%s", failure)
@@ -330,7 +338,7 @@ class LiveRun:
         pending = self.host.store.retry(
             self.own,
             attempt=self.claimed.attempt,
-            error=_error_json(data),
+            error=error_json(data, self.host.settings.payload_limit),
             delay_ms=delay_ms,
         )
         self.host.forget(self)
@@ -405,10 +413,3 @@ class LiveRun:
     @abstractmethod
     def drop(self) -> None:
         """Stop the code without a trace."""
-
-
-def _error_json(data: dict[str, Any]) -> bytes:
-    try:
-        return codec.dumps(data, what="error")
-    except Agnt5Error:  # details that have no JSON form must not hide the error
-        return codec.dumps({**data, "details": repr(data.get("details"))}, what="error")

@@ -10,16 +10,19 @@ import os
 import threading
 from collections.abc import Awaitable, Coroutine
 from concurrent.futures import Future
+from functools import cached_property
 from typing import Any
 
 from agnt5.contracts.errors import Agnt5Error
 from agnt5.contracts.settings import Settings
+from agnt5.payload_keys import sealer_of
 from agnt5.registry import Registry
 from agnt5.runtime.dispatch import Dispatcher, open_dispatcher
 from agnt5.runtime.exits import serve
 from agnt5.runtime.host import Arrival, Host
 from agnt5.runtime.liveness import Liveness
 from agnt5.runtime.slot import Slot, Teller
+from agnt5.sealing import Sealer
 from agnt5.store import keys
 from agnt5.store.opening import open_store
 from agnt5.store.store import Store
@@ -41,6 +44,11 @@ class Runtime:
         self._own_loop = False
         self._host: asyncio.Future[Host] | None = None
         self._liveness: Liveness | None = None
+
+    @cached_property
+    def sealer(self) -> Sealer:
+        """Opens what this process reads without a store. Raises `ConfigurationError`."""
+        return sealer_of(self.settings)
 
     # ---- from any thread
 

@@ -30,7 +30,7 @@ class RunRequest:
     """A message of a run that this worker holds: what `inspect active` lists, and the slot that the run has.
 
     The slot's methods are called on the loop; they pass on to Celery's thread, where all of Celery's state lives.
-    `settle(requeue)` acknowledges the message or gives it back.
+    `settle(requeue)` acknowledges the message or gives it back. `shown`: events may show values.
     """
 
     __slots__ = (
@@ -39,6 +39,7 @@ class RunRequest:
         "_pool",
         "_send",
         "_settle",
+        "_shown",
         "hostname",
         "id",
         "name",
@@ -47,11 +48,13 @@ class RunRequest:
     )
 
     def __init__(
-        self, consumer: Any, name: str, run_id: str, settle: Callable[[bool], None], send: Callable[..., Any] | None
-    ) -> None:
+        self, consumer: Any, name: str, run_id: str, settle: Callable[[bool], None], send: Callable[..., Any] | None,
+        *, shown: bool = True,
+    ) -> None:  # fmt: skip
         self._pool: TaskPool = consumer.pool
         self._settle = settle
         self._send = send
+        self._shown = shown
         self.hostname: str = consumer.hostname
         self.id = run_id
         self.name = name
@@ -85,7 +88,7 @@ class RunRequest:
     def started(self, value: Any, attempt: int) -> None:
         self.time_start, self._attempt = monotonic(), attempt
         if self._send is not None:
-            self.preview = preview(value)
+            self.preview = preview(value, shown=self._shown)
         self._pool.tell(self._accepted)
 
     def release(self) -> None:
@@ -96,16 +99,18 @@ class RunRequest:
             self._pool.tell(self._done)
         else:
             runtime = monotonic() - (self.time_start or monotonic())
-            self._pool.tell(self._done, ("task-succeeded", {"result": preview(result), "runtime": runtime}))
+            self._pool.tell(
+                self._done, ("task-succeeded", {"result": preview(result, shown=self._shown), "runtime": runtime})
+            )
 
     def failed(self, error: RunFailedError) -> None:
         if isinstance(error, RunCancelledError):
             self._pool.tell(self._done, ("task-revoked", REVOKED))
         else:
-            self._pool.tell(self._done, ("task-failed", error_fields(error)))
+            self._pool.tell(self._done, ("task-failed", error_fields(error, shown=self._shown)))
 
     def retried(self, error: RunFailedError, due_ms: int) -> None:  # noqa: ARG002 - the protocol's
-        self._pool.tell(self._done, ("task-retried", error_fields(error)))
+        self._pool.tell(self._done, ("task-retried", error_fields(error, shown=self._shown)))
 
     # ---- in Celery's thread
 
@@ -136,6 +141,7 @@ def express(consumer: Any) -> Callable[[Channel, str, str, bytes], bool]:
     """The way of our own messages: `take(channel, queue, tag, text)` says whether it took the message."""
     runs = {name: task for name, task in consumer.app.tasks.items() if isinstance(task, RunTask)}
     send, pool = _eventer(consumer), consumer.pool
+    shown = all(task.runtime.settings.shows_values for task in runs.values())
 
     def take(channel: Channel, queue: str, tag: str, text: bytes) -> bool:
         read = read_envelope(text)
@@ -144,7 +150,9 @@ def express(consumer: Any) -> Callable[[Channel, str, str, bytes], bool]:
             return False
         name, run_id = read
         channel.hold(Held(tag, queue, text))
-        request = RunRequest(consumer, name, run_id, lambda requeue: channel.settle(tag, requeue=requeue), send)
+        request = RunRequest(
+            consumer, name, run_id, lambda requeue: channel.settle(tag, requeue=requeue), send, shown=shown
+        )
         if send is not None:
             family = {"root_id": first_of(run_id), "parent_id": parent_of(run_id)}
             send("task-received", uuid=run_id, name=name, retries=0, **family)
@@ -160,7 +168,7 @@ def strategy(task: RunTask, app: Any, consumer: Any, **options: Any) -> Callable
     name, runtime, pool = task.name, task.runtime, consumer.pool
     if not isinstance(pool, TaskPool) or consumer.hub is None:
         return default(task, app, consumer, **options)  # type: ignore[no-any-return]
-    send = _eventer(consumer)
+    send, shown = _eventer(consumer), runtime.settings.shows_values
 
     def handle(message: Any, *_: Any) -> None:
         headers = message.headers
@@ -169,17 +177,18 @@ def strategy(task: RunTask, app: Any, consumer: Any, **options: Any) -> Callable
             message.reject(requeue=True) if requeue else message.ack()
 
         args, kwargs = ((), {}) if headers.get(HEADER) else _call(message)
-        request = RunRequest(consumer, name, headers["id"], settle, send)
+        request = RunRequest(consumer, name, headers["id"], settle, send, shown=shown)
         if send is not None:
-            shown = {key: headers.get(field) for key, field in _SHOWN.items()}
-            send("task-received", uuid=request.id, name=name, retries=headers.get("retries", 0), **shown)
+            told = {key: headers.get(field) for key, field in (_SHOWN if shown else _FAMILY).items()}
+            send("task-received", uuid=request.id, name=name, retries=headers.get("retries", 0), **told)
         state.task_reserved(request)
         pool.submit(runtime.receive, arrival_of(name, headers, args, kwargs), request)
 
     return handle
 
 
-_SHOWN = {"args": "argsrepr", "kwargs": "kwargsrepr", "root_id": "root_id", "parent_id": "parent_id"}
+_FAMILY = {"root_id": "root_id", "parent_id": "parent_id"}
+_SHOWN = {"args": "argsrepr", "kwargs": "kwargsrepr", **_FAMILY}
 
 
 def _call(message: Any) -> tuple[Any, Any]:

@@ -22,8 +22,14 @@ PREVIEW = 300
 _SHORT, _FEW, _BIG = 40, 5, 10**15
 
 
-def preview(value: Any) -> str:
-    """A short text of an input or result."""
+SEALED = "<sealed>"
+"""What events show in the place of values that the store does not hold in clear either."""
+
+
+def preview(value: Any, *, shown: bool = True) -> str:
+    """A short text of an input or result; unless it may be `shown`, one that tells nothing of it."""
+    if not shown:
+        return SEALED
     return repr(value) if _is_short(value) else str(saferepr(value, PREVIEW))
 
 
@@ -48,26 +54,31 @@ REVOKED: dict[str, Any] = {"terminated": True, "signum": None, "expired": False}
 """What Celery's event for a cancelled run says."""
 
 
-def error_fields(error: RunFailedError) -> dict[str, Any]:
+def error_fields(error: RunFailedError, *, shown: bool = True) -> dict[str, Any]:
     """What Celery's events say of an error, which Flower shows as Python would write the original exception."""
+    if not shown:
+        return {"exception": f"{error.type}({SEALED})", "traceback": ""}
     return {"exception": f"{error.type}({error.message!r})", "traceback": error.traceback}
 
 
 class EventTeller:
     """Tells of runs that have no request. `unasked` is for those that never had one; its default is `send`."""
 
-    def __init__(self, send: Send, unasked: Send | None = None) -> None:
+    def __init__(self, send: Send, unasked: Send | None = None, *, shown: bool = True) -> None:
         self._send = send
+        self._shown = shown
         self._send_unasked = unasked or send
 
     def slot(self, run_id: str, handler: str) -> EventSlot:
-        return EventSlot(self._send_unasked, run_id, handler)
+        return EventSlot(self._send_unasked, run_id, handler, shown=self._shown)
 
     def succeeded(self, run_id: str, result: Any, runtime_s: float) -> None:
-        self._send("task-succeeded", {"uuid": run_id, "result": preview(result), "runtime": runtime_s})
+        self._send(
+            "task-succeeded", {"uuid": run_id, "result": preview(result, shown=self._shown), "runtime": runtime_s}
+        )
 
     def failed(self, run_id: str, error: RunFailedError) -> None:
-        self._send("task-failed", {"uuid": run_id, **error_fields(error)})
+        self._send("task-failed", {"uuid": run_id, **error_fields(error, shown=self._shown)})
 
     def revoked(self, run_id: str) -> None:
         self._send("task-revoked", {"uuid": run_id, **REVOKED})
@@ -76,8 +87,9 @@ class EventTeller:
 class EventSlot:
     """Stands in for the request of a run that came without a message: Celery's watchers see it like any other."""
 
-    def __init__(self, send: Send, run_id: str, handler: str) -> None:
+    def __init__(self, send: Send, run_id: str, handler: str, *, shown: bool = True) -> None:
         self._send = send
+        self._shown = shown
         self._run_id = run_id
         self._handler = handler
         self._begun_s = monotonic()
@@ -93,24 +105,26 @@ class EventSlot:
 
     def started(self, value: Any, attempt: int) -> None:
         told = {
-            "uuid": self._run_id, "name": self._handler, "args": "()", "kwargs": preview(value), "retries": attempt,
+            "uuid": self._run_id, "name": self._handler, "args": "()",
+            "kwargs": preview(value, shown=self._shown), "retries": attempt,
         }  # fmt: skip
         family = {"root_id": first_of(self._run_id), "parent_id": parent_of(self._run_id)}
         self._send("task-received", {**told, **family})
         self._send("task-started", told)
 
     def succeeded(self, result: Any) -> None:
-        told = {"uuid": self._run_id, "result": preview(result), "runtime": monotonic() - self._begun_s}
+        runtime_s = monotonic() - self._begun_s
+        told = {"uuid": self._run_id, "result": preview(result, shown=self._shown), "runtime": runtime_s}
         self._send("task-succeeded", told)
 
     def failed(self, error: RunFailedError) -> None:
         if isinstance(error, RunCancelledError):
             self._send("task-revoked", {"uuid": self._run_id, **REVOKED})
         else:
-            self._send("task-failed", {"uuid": self._run_id, **error_fields(error)})
+            self._send("task-failed", {"uuid": self._run_id, **error_fields(error, shown=self._shown)})
 
     def retried(self, error: RunFailedError, due_ms: int) -> None:  # noqa: ARG002 - the protocol's
-        self._send("task-retried", {"uuid": self._run_id, **error_fields(error)})
+        self._send("task-retried", {"uuid": self._run_id, **error_fields(error, shown=self._shown)})
 
 
 class Apart:

@@ -89,7 +89,7 @@ class Store:
     give is opened with it by who reads it. `journal_bytes` limits a journal by its size before sealing.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - settings, each with its name
         self, link: Link, *, shards: int, retention_ms: int, journal_limit: int = 10_000,
         journal_bytes: int = 67_108_864, max_host_losses: int = 3, stream_limit: int = 10_000, posts: bool = False,
         sealer: Sealer | None = None,
@@ -307,7 +307,7 @@ class Store:
         return parsing.parked(self._fenced("park", own, "queue", seen, ""), own.run_id)
 
     def refuse(self, own: Ownership, *, seen: int, trouble: str) -> Awaitable[list[Dispatch] | More]:
-        """Park a run whose code does not fit its journal, and say why in its record. Seals `trouble` as it is."""
+        """Park a run whose code does not fit its journal, and say why in its record (`trouble`, as it is)."""
         return parsing.parked(self._fenced("park", own, "refuse", seen, trouble), own.run_id)
 
     def renew(self, own: Ownership, *, seen: int, body: bytes, carried: Sequence[bytes]) -> Awaitable[Applied | More]:

@@ -6,8 +6,8 @@
 --       timers (count, then seq due each) untimers (count, then seq each)
 --       asks (count, then seq due quorum roles people barred body each) unasks (count, then seq each)
 --       cancels (count, then child reason each) retention
--- status: '' leaves it as it is. Past a limit (of events, or of their bytes) every append of this claim is refused, so that none goes missing
--- between others. A child that exists is taken up again; if it ended while nobody listened, its parent is told now.
+-- status: '' leaves it as it is. Past a limit (of events, or of their bytes) every append of this claim is refused, so
+-- that none goes missing between others. A child that exists is taken up again; if it ended while nobody listened, its parent is told now.
 -- Replies: OK length now out mail | AGAIN length | STALE status | GAP op | LIMIT what found
 local id, epoch, op, status, limit = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[5], tonumber(ARGV[6])
 ME = ARGV[4]
