@@ -287,7 +287,8 @@ class Host:
     def refuse(self, live: LiveRun, error: BaseException) -> None:
         """The run and this code do not fit: park it untouched until the next deploy, and say so in its record."""
         trouble = f"{type(error).__name__}: {error}"
-        logger.error("run %s waits for other code: %s", live.run_id, trouble)
+        what = "the key" if isinstance(error, SealedPayloadError) else "other code"
+        logger.error("run %s waits for %s: %s", live.run_id, what, trouble)
         if not isinstance(error, SealedPayloadError):  # that one is for those who have no key
             trouble = self.store.sealer.text(trouble, live.run_id)
         seen = live.seen if live.begun else live.claimed.seen

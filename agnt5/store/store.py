@@ -162,6 +162,16 @@ class Store:
         """Delete an entity's state. Raises `EntityBusyError` while a call holds its lock, `EntityNotFoundError`."""
         return parsing.erased(self._run("erase", entity), entity)
 
+    async def reseal(self, entity: str, stale: Mapping[str, bytes]) -> int:
+        """Seal these values of an entity's state anew, as they are stored, by state key; how many had not changed.
+
+        Raises `SealedPayloadError`.
+        """
+        changes: list[Arg] = [len(stale)]
+        for key, value in stale.items():
+            changes += [key, value, self.sealer.state(self.sealer.open_state(value, entity, key), entity, key)]
+        return int((await self._run("reseal", entity, *changes))[1])
+
     def deliver(self, run_id: str, *, operation: str, body: bytes) -> Awaitable[list[Dispatch]]:
         """Append an outside event once per `operation`.
 

@@ -28,12 +28,13 @@ OLD, NEW = os.urandom(32), os.urandom(32)
 SEALER = Sealer(AesGcmCodec({"k2": NEW, "k1": OLD}))
 BEFORE = Sealer(AesGcmCodec({"k1": OLD}))
 
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(
         st.characters(exclude_categories=["Cs"])
     ),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(
-        st.text(st.characters(exclude_categories=["Cs"]), max_size=8) | st.sampled_from(["$sealed", "e"]), inner, max_size=4
+        TEXTS | st.sampled_from(["$sealed", "e"]), inner, max_size=4
     ),
     max_leaves=12,
 )  # fmt: skip
