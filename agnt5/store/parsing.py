@@ -58,7 +58,7 @@ def _full(reply: list[Any]) -> str:
     remedy = "cut it with ctx.continue_as_new(...) or split the work into child runs"
     if what == "bytes":
         return (
-            f"its journal would have {found:,} bytes, over the limit (AGNT5_JOURNAL_LIMIT_BYTES); let steps,"
+            f"its journal has or would have {found:,} bytes, over the limit (AGNT5_JOURNAL_LIMIT_BYTES); let steps,"
             " children and signals give less (keep large data in a file, object store or database and pass its address)"
             f", {remedy}"
         )

@@ -13,7 +13,8 @@ local id, epoch, op, status, limit = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[5
 ME = ARGV[4]
 local r = load(id, { 'status', 'host', 'epoch', 'op', 'gen', 'fin', 'finop', 'crashes', 'full', 'bytes' })
 local refused = fence(id, r, epoch, op)
-local full = r and r.epoch == epoch and tonumber(r.full or '')
+local full, what = string.match(r and r.epoch == epoch and r.full or '', '^(%d+) ?(%a*)')
+full = tonumber(full)
 if refused and not (refused[1] == 'AGAIN' and full and op >= full) then return refused end
 local key, log, at = P .. 'run:' .. id, P .. 'log:' .. id, 7
 local function take() at = at + 1; return ARGV[at] end
@@ -23,9 +24,9 @@ local length = redis.call('LLEN', log)
 local bytes = tonumber(r.bytes or '0')
 for i = at + 1, at + bodies do bytes = bytes + #ARGV[i] end
 if full or bodies > 0 and (length + bodies > limit or bytes > tonumber(ARGV[7])) then
-  if not refused then redis.call('HSET', key, 'op', ARGV[3], 'full', full or ARGV[3]) end
-  if bytes > tonumber(ARGV[7]) then return { 'LIMIT', 'bytes', ms(bytes) } end
-  return { 'LIMIT', 'entries', ms(length) }
+  if not full then full, what = ARGV[3], length + bodies > limit and 'entries' or 'bytes' end
+  if not refused then redis.call('HSET', key, 'op', ARGV[3], 'full', full .. ' ' .. what) end
+  return { 'LIMIT', what, what == 'bytes' and ms(bytes) or ms(length) }
 end
 redis.call('HSET', key, 'op', ARGV[3], 'status', status ~= '' and status or r.status)
 if bodies > 0 then redis.call('HSET', key, 'bytes', ms(bytes)) end
