@@ -22,6 +22,7 @@ BUDGETS = "tests/store/test_budget_scripts.py"
 SPENDING = "tests/property/test_budget_machine.py"
 CALLS = "tests/store/test_entity_scripts.py"
 STREAMS = "tests/store/test_streams.py"
+BYTES = "tests/store/test_journal_bytes.py"
 
 
 class Mutant(NamedTuple):
@@ -184,6 +185,17 @@ MUTANTS: dict[str, Mutant] = {
         STREAMS, "redis.call('PUBLISH', 'agnt5:out:' .. id, count .. '-0')\n"
     ),
     "the stream outlives its run": Mutant(STREAMS, "redis.call('PEXPIRE', P .. 'out:' .. id, retention)\n"),
+    "the bytes of a journal are not looked at": Mutant(BYTES, " or bytes > tonumber(ARGV[7]))", ")"),
+    "the bytes of what an owner writes do not count": Mutant(
+        BYTES, "if bodies > 0 then redis.call('HSET', key, 'bytes', ms(bytes)) end\n"
+    ),
+    "the bytes of what others write do not count": Mutant(
+        BYTES, "if #e > SMALL then redis.call('HINCRBY', P .. 'run:' .. id, 'bytes', #e) end\n"
+    ),
+    "a new generation has the bytes of the old one": Mutant(BYTES, ", 'bytes', '0')", ")"),
+    "a full journal takes signals": Mutant(BYTES, "if bytes > tonumber(ARGV[5]) then", "if false then"),
+    "a limit of bytes is told as one of events": Mutant(BYTES, "length + bodies > limit and 'entries' or 'bytes'", "'entries'"),
+    "a changed value is sealed over": Mutant(BYTES, "if redis.call('HGET', key, ARGV[i]) == ARGV[i + 1] then", "if true then"),
     "memory is not looked at": Mutant(OUTAGES, "#!lua\n", "#!lua flags=allow-oom\n"),
 }  # fmt: skip
 
