@@ -1,4 +1,4 @@
-"""A journal's limit of bytes: what counts, what is refused past it, and where it begins anew. And values sealed anew."""
+"""A journal's limit of bytes: what counts, what is refused past it, where it begins anew. And values sealed anew."""
 
 from __future__ import annotations
 

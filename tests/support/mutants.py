@@ -84,7 +84,7 @@ MUTANTS: dict[str, Mutant] = {
         APPEND, "elseif not ENDED[c.status] then\n    redis.call('HSET', P .. 'kids:' .. id, child, seq)\n",
         "elseif not ENDED[c.status] then\n",
     ),
-    "the limit is not looked at": Mutant(APPEND, "bodies > 0 and length + bodies > limit", "false"),
+    "the limit is not looked at": Mutant(APPEND, "(length + bodies > limit or bytes", "(false or bytes"),
     "a write behind a refused one is taken": Mutant(APPEND, "if full or bodies > 0", "if bodies > 0"),
     "roles are not looked at": Mutant(ASKS, "if roles ~= '' then", "if false then"),
     "a part of a role is a role": Mutant(
@@ -194,8 +194,12 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "a new generation has the bytes of the old one": Mutant(BYTES, ", 'bytes', '0')", ")"),
     "a full journal takes signals": Mutant(BYTES, "if bytes > tonumber(ARGV[5]) then", "if false then"),
-    "a limit of bytes is told as one of events": Mutant(BYTES, "length + bodies > limit and 'entries' or 'bytes'", "'entries'"),
-    "a changed value is sealed over": Mutant(BYTES, "if redis.call('HGET', key, ARGV[i]) == ARGV[i + 1] then", "if true then"),
+    "a limit of bytes is told as one of events": Mutant(
+        BYTES, "length + bodies > limit and 'entries' or 'bytes'", "'entries'"
+    ),
+    "a changed value is sealed over": Mutant(
+        BYTES, "if redis.call('HGET', key, ARGV[i]) == ARGV[i + 1] then", "if true then"
+    ),
     "memory is not looked at": Mutant(OUTAGES, "#!lua\n", "#!lua flags=allow-oom\n"),
 }  # fmt: skip
 
