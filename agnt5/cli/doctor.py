@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import asdict
 
+from agnt5.cli.keys import print_uses
 from agnt5.cli.output import line, print_json
 from agnt5.cli.place import chosen_url
 from agnt5.client import Client
 from agnt5.client.doctor import Finding, examine_with, repair_with
+from agnt5.client.key_use import KeyUse, key_uses, unknown_keys
 
 SHOWN = 20
 """Findings of one severity that are told one by one."""
@@ -22,10 +24,15 @@ def check(url: str | None, *, fix: bool, settle_s: float, json: bool) -> int:
         if fix and found:
             mended = client.call(repair_with, found)
             found = client.call(examine_with, settle_s=settle_s)
+        uses: list[KeyUse] = client.call(key_uses) if client.settings.seals else []
+    found += unknown_keys(uses)
     if json:
-        print_json({"mended": mended, "findings": [_data(finding) for finding in found]})
+        told = {"mended": mended, "findings": [_data(finding) for finding in found]}
+        print_json({**told, "keys": [asdict(use) for use in uses]} if uses else told)
     else:
         _print(found, mended=mended)
+        if uses:
+            print_uses(uses)
     return 1 if any(finding.severity == "error" for finding in found) else 0
 
 

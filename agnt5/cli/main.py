@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from agnt5.cli.budget_commands import budgets
 from agnt5.cli.config_commands import config
 from agnt5.cli.entity_commands import entities
+from agnt5.cli.key_commands import keys
 from agnt5.contracts.errors import Agnt5Error
 
 
@@ -41,6 +42,7 @@ app.add_typer(runs, name="runs")
 app.add_typer(entities, name="entities")
 app.add_typer(budgets, name="budgets")
 app.add_typer(config, name="config")
+app.add_typer(keys, name="keys")
 tokens = typer.Typer(help="Make tokens for the HTTP API.", no_args_is_help=True, context_settings=_HELP)
 app.add_typer(tokens, name="tokens")
 approvals = typer.Typer(help="List and decide what waits for people.", no_args_is_help=True, context_settings=_HELP)

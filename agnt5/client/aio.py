@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Iterable, Mapping, Sequence
 from contextlib import aclosing
@@ -34,7 +33,6 @@ from agnt5.client.waiting import Waits
 from agnt5.contracts.clock import to_ms
 from agnt5.contracts.errors import InvalidInputError
 from agnt5.contracts.ids import entity_name
-from agnt5.contracts.masking import masked
 from agnt5.contracts.runs import RunStatus
 from agnt5.contracts.settings import Settings
 from agnt5.replay import journal
@@ -200,7 +198,7 @@ class AsyncClient:
         """The journal of a run's current generation. Raises `RunNotFoundError`."""
         store, _, _ = await self._open()
         await browse.record(store, run_id)
-        return [journal.decode(entry) for entry in await store.entries(run_id, 0)]
+        return [journal.decode(store.sealer.open(entry, run_id)) for entry in await store.entries(run_id, 0)]
 
     async def logs(self, run_id: str, *, limit: int | None = None, level: str = "") -> list[LogLine]:
         """The log lines that are kept with a run (AGNT5_LOG_KEEP), oldest first, of all its attempts.
@@ -301,9 +299,10 @@ class AsyncClient:
 
     async def wait(self, run_id: str, timeout: float | timedelta | None = None) -> Any:  # noqa: ASYNC109 - the public name
         """The result of a run by id, as plain JSON data. See `AsyncRun.result`."""
-        _, _, waits = await self._open()
+        store, _, waits = await self._open()
         timeout_ms = to_ms(timeout)
-        return outcome_of(run_id, await waits.ended(run_id, None if timeout_ms is None else timeout_ms / 1000))
+        ended = await waits.ended(run_id, None if timeout_ms is None else timeout_ms / 1000)
+        return outcome_of(run_id, ended, store.sealer)
 
     # ---- entities
 
@@ -461,7 +460,8 @@ class AsyncClient:
         Durable: it holds wherever the run is. Raises `RunNotFoundError`, `RunEndedError`.
         """
         store, dispatcher, _ = await self._open()
-        _, out = await store.cancel(run_id, reason=json.dumps(masked(str(reason))).encode())
+        written = codec.dumps(str(reason), what="reason", limit=self.settings.payload_limit)
+        _, out = await store.cancel(run_id, reason=written)
         dispatcher.send(out)
 
     async def retry(self, run_id: str) -> None:

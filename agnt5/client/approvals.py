@@ -117,12 +117,12 @@ def _take(found: list[ApprovalState], ask: AskRecord, role: str | None) -> None:
 async def found_by(store: Store, run_id: str, name: str, ref: str | None = None) -> ApprovalState:
     """The request `ref` of a run; without it the oldest open one of this name, else the latest of it.
 
-    Raises `ApprovalNotFoundError`.
+    Raises `ApprovalNotFoundError`, `SealedPayloadError`.
     """
     if ref is not None:
-        known = [state_of(ask) for ask in await asks.records(store, [(run_id, ref)])]
+        known = [state_of(ask) for ask in await asks.records(store, [(run_id, ref)], opened=store.sealer.open)]
     else:
-        known = [state_of(ask) for ask in await asks.of_run(store, run_id)]
+        known = [state_of(ask) for ask in await asks.of_run(store, run_id, opened=store.sealer.open)]
     named = [state for state in known if state.name == name]
     if named:
         return next((state for state in named if state.status == "open"), named[-1])

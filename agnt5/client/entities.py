@@ -81,12 +81,14 @@ def caller(
 
 
 async def read(store: Store, name: str) -> EntityState | None:
-    """One entity; None where it has no state and nobody calls it."""
-    return (await read_many(store, [name]))[0]
+    """One entity; None where it has no state and nobody calls it. Raises `SealedPayloadError`."""
+    return (await read_many(store, [name], store.sealer.open_state))[0]
 
 
-async def read_many(store: Store, names: list[str]) -> list[EntityState | None]:
-    """Many in one write."""
+async def read_many(
+    store: Store, names: list[str], opened: Callable[[bytes, str, str], bytes]
+) -> list[EntityState | None]:
+    """Many in one write. `opened` opens values of their state."""
     call, shards = store.link.call, store.shards
     pending = [
         (
@@ -99,16 +101,23 @@ async def read_many(store: Store, names: list[str]) -> list[EntityState | None]:
         for name in names
     ]
     return [
-        _state(name, await state, await lock, await line, await recent) for name, state, lock, line, recent in pending
+        _state(opened, name, await state, await lock, await line, await recent)
+        for name, state, lock, line, recent in pending
     ]
 
 
 def _state(
-    name: str, flat: list[bytes], lock: list[bytes], line: list[bytes], recent: list[bytes]
+    opened: Callable[[bytes, str, str], bytes],
+    name: str,
+    flat: list[bytes],
+    lock: list[bytes],
+    line: list[bytes],
+    recent: list[bytes],
 ) -> EntityState | None:
     if not flat and not lock:
         return None
-    state = {key.decode(): codec.loads(value) for key, value in pairs(flat)}
+    stored = {key.decode(): value for key, value in pairs(flat)}
+    state = {key: codec.loads(opened(value, name, key)) for key, value in stored.items()}
     facts = {key.decode(): value.decode() for key, value in pairs(lock)}
     sort, _, key = name.partition("/")
     return EntityState(
@@ -144,7 +153,7 @@ async def newest(store: Store, entity_type: str | None, limit: int) -> list[Enti
         ((float(score), name.decode()) for page in pages for name, score in pairs(page)),
         reverse=True,
     )
-    states = await read_many(store, [name for _, name in ranked[:limit]])
+    states = await read_many(store, [name for _, name in ranked[:limit]], store.sealer.shown_state)
     return [state for state in states if state is not None]
 
 

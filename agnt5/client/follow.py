@@ -84,7 +84,7 @@ async def read_page(store: Store, run_id: str, start: Place | None, limit: int =
     """Up to `limit` entries from a place on (None: the beginning of the current generation), in one read.
 
     What an earlier generation's journal had is left out once it is past retention. After a restore of an older
-    store, a place that it does not have counts as its end. Raises `RunNotFoundError`.
+    store, a place that it does not have counts as its end. Raises `RunNotFoundError`, `SealedPayloadError`.
     """
     call, run, log = store.link.call, keys.run(run_id, store.shards), keys.log(run_id, store.shards)
     while True:
@@ -109,7 +109,7 @@ async def read_page(store: Store, run_id: str, start: Place | None, limit: int =
             continue
         if place.generation > now or place.position > length:
             place, entries = Place(now, length), []
-        found = _placed(place, entries)
+        found = _placed(store, run_id, place, entries)
         more = len(found) == limit
         return Page(found, place.on(len(found)), more=more, ended=RunStatus(status.decode()).ended and not more)
 
@@ -117,7 +117,7 @@ async def read_page(store: Store, run_id: str, start: Place | None, limit: int =
 async def _old_page(store: Store, run_id: str, place: Place, limit: int) -> Page:
     key = keys.old(run_id, place.generation, store.shards)
     entries = await store.link.call("LRANGE", key, place.position, place.position + limit - 1)
-    found = _placed(place, entries)
+    found = _placed(store, run_id, place, entries)
     return Page(found, place.on(len(found)), more=True)
 
 
@@ -132,8 +132,8 @@ async def _next_kept(store: Store, run_id: str, generation: int, now: int) -> in
     return now
 
 
-def _placed(place: Place, entries: list[bytes]) -> list[Followed]:
-    return [Followed(place.on(at), entry) for at, entry in enumerate(entries)]
+def _placed(store: Store, run_id: str, place: Place, entries: list[bytes]) -> list[Followed]:
+    return [Followed(place.on(at), store.sealer.open(entry, run_id)) for at, entry in enumerate(entries)]
 
 
 @dataclass(slots=True)

@@ -41,7 +41,8 @@ class AsyncRun:
 
     async def status(self) -> RunStatus:
         """Where it stands. Raises `RunNotFoundError`."""
-        return (await self.state()).status
+        found = await self._client.states([self.id])  # tells also what this process has no key to open
+        return (found[0] if found else await self.state()).status
 
     async def state(self) -> RunState:
         """All there is to know about it in one read. Raises `RunNotFoundError`."""

@@ -10,6 +10,7 @@ from agnt5 import codec
 from agnt5.contracts.clock import at_ms
 from agnt5.contracts.errors import RunCancelledError, TaskFailedError, from_data
 from agnt5.contracts.runs import RunStatus
+from agnt5.sealing import Sealer
 from agnt5.store.replies import Record
 
 
@@ -47,6 +48,8 @@ def state_of(record: Record) -> RunState:
     last = codec.loads(record.last) if record.status.ended else {}
     fields = record.fields
     error = last.get("error")
+    if isinstance(error, str):
+        error = {"type": "SealedPayloadError", "message": error}
     if record.status is RunStatus.CANCELLED:
         error = {"type": "RunCancelledError", "message": last.get("reason", "")}
     return RunState(
@@ -71,9 +74,12 @@ def state_of(record: Record) -> RunState:
     )
 
 
-def outcome_of(run_id: str, entry: bytes) -> Any:
-    """The result that a terminal journal entry holds, or the error that the run ended with, raised."""
-    last = codec.loads(entry)
+def outcome_of(run_id: str, entry: bytes, sealer: Sealer) -> Any:
+    """The result that a terminal journal entry holds, or the error that the run ended with, raised.
+
+    Raises `SealedPayloadError` where it cannot be opened.
+    """
+    last = codec.loads(sealer.open(entry, run_id))
     match last["e"]:
         case "RunCompleted":
             return last.get("result")

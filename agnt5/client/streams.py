@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -130,7 +130,7 @@ async def read_chunks(store: Store, run_id: str, after: ChunkPlace, limit: int =
             after, known = ChunkPlace(claim, 0), after
             if known.claim > claim:  # a store that came back older: its chunks stand before that place
                 continue
-        found = [_chunk(at, fields) for at, fields in entries]
+        found = [_chunk(at, fields, lambda data: store.sealer.open(data, run_id)) for at, fields in entries]
         ended = RunStatus(status.decode()).ended and len(found) < limit
         return ChunkPage(found, found[-1].place if found else after, reset, ended)
 
@@ -142,10 +142,10 @@ async def values_of(chunks: AsyncGenerator[Chunk | StreamReset]) -> AsyncGenerat
             yield one.value if isinstance(one, Chunk) else one
 
 
-def _chunk(at: bytes, fields: list[bytes]) -> Chunk:
+def _chunk(at: bytes, fields: list[bytes], opened: Callable[[bytes], bytes]) -> Chunk:
     told = dict(zip(fields[::2], fields[1::2], strict=True))
     before = Place.read(told[b"j"].decode()) if b"j" in told else START
-    return Chunk(_place(at), told[b"c"], int(told.get(b"t", 0)), before)
+    return Chunk(_place(at), opened(told[b"c"]), int(told.get(b"t", 0)), before)
 
 
 def _place(text: bytes | None) -> ChunkPlace:
@@ -202,7 +202,7 @@ class Streams:
                 for chunk in page.found:
                     yield chunk
                 if page.ended and is_end(last := await self._last_entry(run_id)):
-                    outcome_of(run_id, last)
+                    outcome_of(run_id, last, self._store.sealer)
                     return
                 place = page.next
                 if not page.found and told == watch.told:

@@ -103,7 +103,7 @@ class Survey:
 
 async def survey(store: Store) -> Survey:
     """Read everything. Runs move meanwhile, so that two readings are needed to be sure of a fault."""
-    shards = await _names(store)
+    shards = await names(store)
     for shard in shards:
         await _indexes(store, shard)
         await _runs(store, shard)
@@ -122,7 +122,8 @@ async def survey(store: Store) -> Survey:
     )
 
 
-async def _names(store: Store) -> list[Shard]:
+async def names(store: Store) -> list[Shard]:
+    """The names of all keys, by shard."""
     shards = [Shard(number) for number in range(store.shards)]
     cursor = b"0"
     while True:

@@ -20,6 +20,7 @@ from agnt5.client.follow import Followed, Place
 from agnt5.client.run import AsyncRun
 from agnt5.client.streams import Chunk, ChunkPlace, StreamReset
 from agnt5.contracts.ids import entity_name
+from agnt5.contracts.settings import Settings
 from agnt5.sdk.entities import type_name
 
 P = ParamSpec("P")
@@ -163,6 +164,11 @@ class Client:
         self._async = self._make()
         self._portal: _Portal | None = None
         self._lock = threading.Lock()
+
+    @property
+    def settings(self) -> Settings:
+        """What it was made with."""
+        return self._async.settings
 
     def __enter__(self) -> Self:
         return self

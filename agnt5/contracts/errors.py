@@ -87,6 +87,14 @@ class JournalLimitError(Agnt5Error):
     """The journal of a run is over its limit of events or bytes."""
 
 
+class SealedPayloadError(Agnt5Error):
+    """A sealed value cannot be opened: its key (`key_id`) is not known here, or it was changed. Nothing was written."""
+
+    def __init__(self, message: str, *, key_id: str = "") -> None:
+        super().__init__(message)
+        self.key_id = key_id
+
+
 class StaleEpochError(Agnt5Error):
     """This worker no longer owns the run: another one took over, and what we wanted to write was refused."""
 

@@ -6,6 +6,8 @@ environment and, with its unit, `Settings.retention_ms` in the code.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -22,6 +24,9 @@ DEFAULT_REDIS_URL = "redis://localhost:6379/0"
 _MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 _BYTES = {"": 1, "b": 1, "k": 1024, "kib": 1024, "m": 1024**2, "mib": 1024**2, "g": 1024**3, "gib": 1024**3}
 _AMOUNT = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*$")
+_KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
+_KEY_BYTES = 32
+_STANDARD = str.maketrans("-_", "+/")
 _PASSWORD = re.compile(r"(://[^/:@]*:).*(@)")
 
 
@@ -127,15 +132,6 @@ def _secret(least: int) -> _Reader:
     return _Reader(f"a secret of at least {least} characters", read, secret=True)
 
 
-def _text() -> _Reader:
-    def read(value: Any) -> str:
-        if not value.strip():
-            raise ValueError
-        return str(value.strip())
-
-    return _Reader("a text", read)
-
-
 def _names(*allowed: str) -> _Reader:
     def read(value: Any) -> tuple[str, ...]:
         given = value.split(",") if isinstance(value, str) else value
@@ -145,6 +141,59 @@ def _names(*allowed: str) -> _Reader:
         return names
 
     return _Reader(f"names separated by commas{', of ' + ' and '.join(allowed) if allowed else ''}", read)
+
+
+def _text(expected: str, pattern: str) -> _Reader:
+    def read(value: Any) -> str:
+        if not re.fullmatch(pattern, value.strip()):
+            raise ValueError
+        return str(value.strip())
+
+    return _Reader(expected, read)
+
+
+def read_payload_keys(text: str) -> tuple[tuple[str, bytes], ...]:
+    """`id:<base64>,id:<base64>` as ids and keys. Raises `ValueError`, which says what is wrong and shows no key."""
+    found: dict[str, bytes] = {}
+    for at, part in enumerate((part.strip() for part in text.split(",") if part.strip()), 1):
+        key_id, colon, encoded = part.partition(":")
+        if not colon or not _KEY_ID.fullmatch(key_id) or key_id in found:
+            raise ValueError(f"key {at}: an id of its own is needed before a colon: up to 32 letters, digits, _ and -")
+        try:
+            found[key_id] = base64.b64decode(encoded.translate(_STANDARD), validate=True)
+        except (binascii.Error, ValueError):
+            raise ValueError(f"key {at}: base64 is needed behind the colon") from None
+        if len(found[key_id]) != _KEY_BYTES:
+            raise ValueError(f"key {at}: {_KEY_BYTES} bytes are needed, found {len(found[key_id])}")
+    if not found:
+        raise ValueError("there is no key")
+    return tuple(found.items())
+
+
+class _FaultError(ValueError):
+    """What is wrong with a secret, in words that do not show it."""
+
+
+def _payload_keys() -> _Reader:
+    def read(value: Any) -> tuple[tuple[str, bytes], ...]:
+        try:
+            return read_payload_keys(value)
+        except ValueError as error:
+            raise _FaultError(error) from None
+
+    expected = f"'<id>:<base64 of {_KEY_BYTES} bytes>', several with commas between, the one that seals first"
+    return _Reader(expected, read, secret=True)
+
+
+def _payload_codec() -> _Reader:
+    def read(value: Any) -> Any:
+        if isinstance(value, str):
+            return _text("", r"[\w.]+:\w+").read(value)
+        if not all(hasattr(value, name) for name in ("key_id", "seal", "open", "digests")):
+            raise TypeError
+        return value
+
+    return _Reader("a PayloadCodec (key_id, seal, open, digests), or 'module:name' of one", read, secret=True)
 
 
 def _amount(value: Any) -> tuple[float, str]:
@@ -193,7 +242,7 @@ class Settings:
     """Where each worker and beat serves `/metrics`: of a range the first port that is free; none where it is empty."""
     metrics_host: str = _setting("127.0.0.1", _address())
     """The address for that: by default this machine only; `0.0.0.0` (all) is what a container needs."""
-    secrets_dir: str = _setting("/run/secrets", _text())
+    secrets_dir: str = _setting("/run/secrets", _text("the path of a folder", r".+"))
     """The folder of secrets in files, each under its key."""
     secrets_providers: tuple[str, ...] = _setting((), _names("vault", "aws"))
     """Where else secrets are looked for, in this order, unless `create_app(secrets=[...])` says it."""
@@ -205,11 +254,13 @@ class Settings:
     """How long `ctx.secrets().get(...)` waits at most for a provider."""
 
     payload_limit: int = _setting(1_048_576, _size())
-    """Bytes of JSON of one input, result, step result or signal."""
+    """Bytes of JSON of one input, result, step result, signal, chunk, decision or error; as they are before sealing."""
     state_limit: int = _setting(4_194_304, _size())
     """Bytes of JSON of one entity's whole state, which each call reads."""
     journal_limit_events: int = _setting(10_000, _count(100, 10_000_000))
     """Events of one generation of a run's journal."""
+    journal_limit_bytes: int = _setting(67_108_864, _size())
+    """Bytes of one generation of a run's journal."""
     stream_limit: int = _setting(10_000, _count(1, 10_000_000))
     """Chunks that a run may yield in one attempt."""
 
@@ -217,6 +268,14 @@ class Settings:
     """How log lines of worker, beat and web server look."""
     log_keep: int = _setting(200, _count(0, 100_000))
     """Latest log lines that are kept with each run; 0 keeps none."""
+    payload_keys: tuple[tuple[str, bytes], ...] = _setting((), _payload_keys(), shown=False)
+    """Keys that seal what users' values the store holds: the first seals, all of them open."""
+    payload_keys_file: str = _setting("", _text("the path of a file", r".+"))
+    """A file with more payload keys, a key a line: the first seals where `payload_keys` has none."""
+    payload_codec: Any = _setting(None, _payload_codec(), shown=False)  # noqa: RUF009 - as all the others
+    """What seals in the place of payload keys: an `agnt5.sealing.PayloadCodec`, or `module:name` of one."""
+    event_values: str = _setting("", _text("'shown' or 'hidden'", r"shown|hidden"))
+    """Whether Celery's events show values and errors of runs; by default only where nothing is sealed."""
 
     heartbeat_ms: int = _setting(1000, _duration(50))
     """How often a host renews its liveness entry."""
@@ -239,6 +298,16 @@ class Settings:
                 f"AGNT5_LIVENESS_TIMEOUT: expected at least twice AGNT5_HEARTBEAT ({self.heartbeat_ms} ms), "
                 f"found {self.liveness_timeout_ms} ms; one late heartbeat would make a live worker look dead"
             )
+
+    @property
+    def seals(self) -> bool:
+        """Whether users' values are sealed in the store."""
+        return bool(self.payload_keys or self.payload_keys_file or self.payload_codec is not None)
+
+    @property
+    def shows_values(self) -> bool:
+        """Whether Celery's events show values of runs."""
+        return self.event_values == "shown" or not (self.event_values or self.seals)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, /, **overrides: Any) -> Self:
@@ -279,6 +348,8 @@ def _refuse_unknown(overrides: Mapping[str, Any]) -> None:
 def _read(reader: _Reader, source: str, found: Any) -> Any:
     try:
         return reader.read(found)
+    except _FaultError as error:
+        raise ConfigurationError(f"{source}: expected {reader.expected}; {error}") from None
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
         shown = "***" if reader.secret else mask_url(found) if isinstance(found, str) else found
         raise ConfigurationError(f"{source}: expected {reader.expected}, found {shown!r}") from None

@@ -102,7 +102,7 @@ class RunBackend(RedisBackend):  # type: ignore[misc]  # Celery is untyped
         }
         if state.ended:
             meta["date_done"] = _text(ended)
-            _add_outcome(meta, codec.loads(last), state)
+            _add_outcome(meta, codec.loads(self.app.agnt5.sealer.open(last, run_id)), state)
         return meta
 
 

@@ -71,10 +71,10 @@ async def tell_caller(store: Store, call: str, started: RunStarted, body: bytes,
 
 async def answer(store: Store, call: str, first: bytes, last: bytes) -> Applied:
     """The same for an ended call whose first and last journal entries are these."""
-    started = journal.decode(first)
+    started = journal.decode(store.sealer.open(first, call))
     assert isinstance(started, RunStarted)
     seq, _ = started.options[CALL_OPTION]
-    return await tell_caller(store, call, started, answer_of(last, seq))
+    return await tell_caller(store, call, started, answer_of(store.sealer.open(last, call), seq))
 
 
 class Calls:

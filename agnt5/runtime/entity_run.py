@@ -31,9 +31,11 @@ class LiveEntity(LiveFunction):
         self.entity = entity
         self._nonce = ""
         self._changes: tuple[dict[str, bytes], list[str]] = ({}, [])
-        settings = self.host.settings
+        settings, sealer = self.host.settings, self.host.store.sealer
+        found = self.snapshot.state
+        self._stale = [key for key, value in found.items() if sealer.is_stale(value)]
         self.state = StateBuffer(
-            self.snapshot.state,
+            {key: sealer.open_state(value, entity, key) for key, value in found.items()},
             writable=self._writes,
             model=self.handler.state_model,
             limit=settings.payload_limit,
@@ -83,6 +85,8 @@ class LiveEntity(LiveFunction):
         if not self._holds_lock:
             return super().write_end(status, payload)
         sets, deletes = self._changes if status == "completed" else ({}, [])
+        if status == "completed" and self._stale:
+            sets = {**self.state.among(self._stale), **sets}
         return self.host.store.commit(
             self.own, status, payload, sets=sets, deletes=deletes, nonce=self.host.calls.nonce()
         )

@@ -50,7 +50,7 @@ from agnt5.replay.events import (
 from agnt5.retry import RetryPolicy
 from agnt5.runtime.children import new_child
 from agnt5.runtime.emitter import emit_all, emit_from_thread
-from agnt5.runtime.encoding import encode_checked
+from agnt5.runtime.encoding import bounded, encode_checked
 from agnt5.runtime.exits import contained
 from agnt5.runtime.live import LiveRun
 from agnt5.sdk.contexts import FunctionContext
@@ -252,7 +252,8 @@ class LiveFunction(LiveRun):
             with self.host.observer.step(self, name):
                 value = await self.host.call(fn)
         except Exception as error:
-            data, took_ms = error_data(error, where=f"step {name!r}"), self.host.since_ms(begun_s)
+            data = bounded(error_data(error, where=f"step {name!r}"), self.host.settings.payload_limit)
+            took_ms = self.host.since_ms(begun_s)
             self.append(
                 Batch(bodies=[journal.encode(StepFailed(seq=seq, name=name, key=key, error=data, took_ms=took_ms))])
             )

@@ -20,7 +20,7 @@ from itertools import count
 from typing import Any
 
 from agnt5.contracts.clock import now_ms
-from agnt5.contracts.errors import Agnt5Error, InvalidInputError, StaleEpochError
+from agnt5.contracts.errors import Agnt5Error, InvalidInputError, SealedPayloadError, StaleEpochError
 from agnt5.contracts.ids import check_id, entity_of
 from agnt5.contracts.masking import masked
 from agnt5.contracts.runs import Kind
@@ -315,8 +315,12 @@ class Host:
     def refuse(self, live: LiveRun, error: BaseException) -> None:
         """The run and this code do not fit: park it untouched until the next deploy, and say so in its record."""
         trouble = masked(f"{type(error).__name__}: {error}")
-        logger.error("run %s waits for other code: %s", live.run_id, trouble)
-        pending = self.store.refuse(live.own, seen=live.seen, trouble=trouble)
+        what = "the key" if isinstance(error, SealedPayloadError) else "other code"
+        logger.error("run %s waits for %s: %s", live.run_id, what, trouble)
+        if not isinstance(error, SealedPayloadError):  # that one is for those who have no key
+            trouble = self.store.sealer.text(trouble, live.run_id)
+        seen = live.seen if live.begun else live.claimed.seen
+        pending = self.store.refuse(live.own, seen=seen, trouble=trouble)
         live.leave()
         self.spawn(_done(pending))
 

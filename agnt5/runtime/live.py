@@ -37,6 +37,7 @@ from agnt5.registry import Handler
 from agnt5.replay import journal
 from agnt5.replay.events import CancelRequested, Event, RunReopened, RunStarted
 from agnt5.runtime.approvals import NOTICE, with_link
+from agnt5.runtime.encoding import error_json
 from agnt5.runtime.slot import Begun, Slot
 from agnt5.runtime.starting import REFUSAL
 from agnt5.sdk.observability import log_fields
@@ -144,7 +145,7 @@ class LiveRun:
 
     def begin(self, entries: list[bytes]) -> Coroutine[Any, Any, None] | None:
         """Apply the journal as it was claimed, and start the code; what is returned is to be awaited to run it."""
-        events = [journal.decode(entry) for entry in entries]
+        events = [self._event(entry) for entry in entries]
         assert isinstance(events[0], RunStarted)
         if self.handler.kind is Kind.WORKFLOW and len(events) > 1:
             self.before_s = max(0.0, (self.host.clock_ms() - events[0].at) / 1000)
@@ -165,10 +166,17 @@ class LiveRun:
         reopened = [event.at for event in events if type(event) is RunReopened]
         return trace.reopened(len(reopened)), (reopened or [started.at])[-1]
 
+    def _event(self, entry: bytes) -> Event:
+        return journal.decode(self.host.store.sealer.open(entry, self.run_id))
+
     def mail(self, generation: int, length: int, entry: bytes) -> None:
         """An event came by the channel, or from a neighbour on this host; maybe late, from before a renewal."""
         if generation == self.generation and length > self.seen and length not in self._inbox:
-            self._inbox[length] = journal.decode(entry)
+            try:
+                self._inbox[length] = self._event(entry)
+            except Agnt5Error as error:  # whoever brought the event is not to blame
+                self.went_wrong(error)
+                return
             if self.begun and not self._settling:  # all mail of this tick in one activation
                 self._settling = True
                 self.host.loop.call_soon(self._settle_mail, context=self.own_context())
@@ -220,7 +228,7 @@ class LiveRun:
             self._reading = False
         for at, entry in enumerate(entries, start + 1):
             if at > self.seen:
-                self._inbox.setdefault(at, journal.decode(entry))
+                self._inbox.setdefault(at, self._event(entry))
         self._settle()
 
     # ---- what goes out
@@ -317,7 +325,7 @@ class LiveRun:
     async def fail(self, error: BaseException, *, timed_out: bool = False) -> None:
         """End as failed."""
         data = error_data(error, where=f"run {self.run_id} ({self.handler.address})")
-        if await self._finish("timeout" if timed_out else "failed", _error_json(data)):
+        if await self._finish("timeout" if timed_out else "failed", error_json(data, self.host.settings.payload_limit)):
             failure = from_data(data, TaskFailedError)
             self.host.observer.ended(self, "timeout" if timed_out else "failed", failure)
             logger.error("%s", failure, exc_info=_traced(error))
@@ -371,7 +379,7 @@ class LiveRun:
         pending = self.host.store.retry(
             self.own,
             attempt=self.claimed.attempt,
-            error=_error_json(data),
+            error=error_json(data, self.host.settings.payload_limit),
             delay_ms=delay_ms,
         )
         self.host.forget(self)
@@ -452,10 +460,3 @@ def _traced(error: BaseException) -> tuple[type[BaseException], BaseException, T
     """What is logged with a failure: where in the user's code the error comes from, if it comes from code."""
     frames = from_user_code(error)
     return None if frames is None else (type(error), error, frames)
-
-
-def _error_json(data: dict[str, Any]) -> bytes:
-    try:
-        return codec.dumps(data, what="error")
-    except Agnt5Error:  # details that have no JSON form must not hide the error
-        return codec.dumps({**data, "details": repr(data.get("details"))}, what="error")

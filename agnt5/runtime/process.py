@@ -10,10 +10,12 @@ import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import Future
+from functools import cached_property
 from typing import Any
 
 from agnt5.contracts.errors import Agnt5Error
 from agnt5.contracts.settings import Settings
+from agnt5.payload_keys import sealer_of
 from agnt5.registry import Registry
 from agnt5.runtime.configuration import HostFlags, Provider
 from agnt5.runtime.dispatch import Dispatcher, open_dispatcher
@@ -21,6 +23,7 @@ from agnt5.runtime.exits import serve
 from agnt5.runtime.host import Arrival, Host
 from agnt5.runtime.liveness import Liveness
 from agnt5.runtime.slot import Slot, Teller
+from agnt5.sealing import Sealer
 from agnt5.secrets.provider import SecretProvider
 from agnt5.secrets.reader import SecretReader
 from agnt5.store import keys
@@ -50,6 +53,11 @@ class Runtime:
         self._own_loop = False
         self._host: asyncio.Future[Host] | None = None
         self._liveness: Liveness | None = None
+
+    @cached_property
+    def sealer(self) -> Sealer:
+        """Opens what this process reads without a store. Raises `ConfigurationError`."""
+        return sealer_of(self.settings)
 
     # ---- from any thread
 

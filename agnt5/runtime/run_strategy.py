@@ -30,7 +30,7 @@ class RunRequest:
     """A message of a run that this worker holds: what `inspect active` lists, and the slot that the run has.
 
     The slot's methods are called on the loop; they pass on to Celery's thread, where all of Celery's state lives.
-    `settle(requeue)` acknowledges the message or gives it back.
+    `settle(requeue)` acknowledges the message or gives it back. `shown`: events may show values.
     """
 
     __slots__ = (
@@ -40,6 +40,7 @@ class RunRequest:
         "_pool",
         "_send",
         "_settle",
+        "_shown",
         "hostname",
         "id",
         "name",
@@ -47,11 +48,13 @@ class RunRequest:
     )
 
     def __init__(
-        self, consumer: Any, name: str, run_id: str, settle: Callable[[bool], None], send: Callable[..., Any] | None
-    ) -> None:
+        self, consumer: Any, name: str, run_id: str, settle: Callable[[bool], None], send: Callable[..., Any] | None,
+        *, shown: bool = True,
+    ) -> None:  # fmt: skip
         self._pool: TaskPool = consumer.pool
         self._settle = settle
         self._send = send
+        self._shown = shown
         self.hostname: str = consumer.hostname
         self.id = run_id
         self.name = name
@@ -85,7 +88,7 @@ class RunRequest:
     def started(self, begun: Begun) -> None:
         self.time_start, self._before_s = monotonic(), begun.before_s
         if self._send is not None:
-            self._opening = opening(self.id, self.name, begun)
+            self._opening = opening(self.id, self.name, begun, shown=self._shown)
         self._pool.tell(self._accepted)
 
     def release(self) -> None:
@@ -96,16 +99,17 @@ class RunRequest:
             self._pool.tell(self._done)
         else:
             runtime = monotonic() - (self.time_start or monotonic()) + self._before_s
-            self._pool.tell(self._done, ("task-succeeded", {"result": preview(result), "runtime": runtime}))
+            told = {"result": preview(result, shown=self._shown), "runtime": runtime}
+            self._pool.tell(self._done, ("task-succeeded", told))
 
     def failed(self, error: RunFailedError) -> None:
         if isinstance(error, RunCancelledError):
-            self._pool.tell(self._done, ("task-revoked", revoked_fields(error.message)))
+            self._pool.tell(self._done, ("task-revoked", revoked_fields(error.message, shown=self._shown)))
         else:
-            self._pool.tell(self._done, ("task-failed", error_fields(error)))
+            self._pool.tell(self._done, ("task-failed", error_fields(error, shown=self._shown)))
 
     def retried(self, error: RunFailedError, due_ms: int) -> None:  # noqa: ARG002 - the protocol's
-        self._pool.tell(self._done, ("task-retried", error_fields(error)))
+        self._pool.tell(self._done, ("task-retried", error_fields(error, shown=self._shown)))
 
     # ---- in Celery's thread
 
@@ -136,6 +140,7 @@ def express(consumer: Any) -> Callable[[Channel, str, str, bytes], bool]:
     """The way of our own messages: `take(channel, queue, tag, text)` says whether it took the message."""
     runs = {name: task for name, task in consumer.app.tasks.items() if isinstance(task, RunTask)}
     send, pool = _eventer(consumer), consumer.pool
+    shown = all(task.runtime.settings.shows_values for task in runs.values())
 
     def take(channel: Channel, queue: str, tag: str, text: bytes) -> bool:
         read = read_envelope(text)
@@ -144,7 +149,9 @@ def express(consumer: Any) -> Callable[[Channel, str, str, bytes], bool]:
             return False
         name, run_id = read
         channel.hold(Held(tag, queue, text))
-        request = RunRequest(consumer, name, run_id, lambda requeue: channel.settle(tag, requeue=requeue), send)
+        request = RunRequest(
+            consumer, name, run_id, lambda requeue: channel.settle(tag, requeue=requeue), send, shown=shown
+        )
         state.task_reserved(request)
         pool.submit(task.runtime.receive, Arrival(run_id, name), request)
         return True
@@ -157,7 +164,7 @@ def strategy(task: RunTask, app: Any, consumer: Any, **options: Any) -> Callable
     name, runtime, pool = task.name, task.runtime, consumer.pool
     if not isinstance(pool, TaskPool) or consumer.hub is None:
         return default(task, app, consumer, **options)  # type: ignore[no-any-return]
-    send = _eventer(consumer)
+    send, shown = _eventer(consumer), runtime.settings.shows_values
 
     def handle(message: Any, *_: Any) -> None:
         headers = message.headers
@@ -166,7 +173,7 @@ def strategy(task: RunTask, app: Any, consumer: Any, **options: Any) -> Callable
             message.reject(requeue=True) if requeue else message.ack()
 
         args, kwargs = ((), {}) if headers.get(HEADER) else _call(message)
-        request = RunRequest(consumer, name, headers["id"], settle, send)
+        request = RunRequest(consumer, name, headers["id"], settle, send, shown=shown)
         state.task_reserved(request)
         pool.submit(runtime.receive, arrival_of(name, headers, args, kwargs), request)
 

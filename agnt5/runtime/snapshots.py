@@ -13,7 +13,7 @@ from agnt5.store.store import Store
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """An entity as a call finds it: a JSON value a state key, and the run that holds its lock."""
+    """An entity as a call finds it: a JSON value a state key, maybe sealed, and the run that holds its lock."""
 
     state: dict[str, bytes]
     holder: str

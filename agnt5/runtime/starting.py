@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from agnt5 import codec
+from agnt5.contracts.errors import DuplicateRunError
 from agnt5.contracts.ids import queue_of
-from agnt5.contracts.runs import Kind
+from agnt5.contracts.runs import Kind, RunStatus
 from agnt5.contracts.settings import Settings
 from agnt5.registry import Handler
 from agnt5.replay import journal
 from agnt5.replay.events import RunStarted
-from agnt5.store.replies import Created, NewCall
+from agnt5.store import keys
+from agnt5.store.replies import Called, Created, NewCall
 from agnt5.store.store import Store
 
 REFUSAL = "refusal"
@@ -43,11 +44,15 @@ class StartRequest:
 async def start_run(store: Store, settings: Settings, request: StartRequest, handler: Handler | None) -> Created:
     """Create the run, once per id, and give the messages to send.
 
-    Raises `SerializationError`, `PayloadTooLargeError`, `DuplicateRunError`.
+    Raises `SerializationError`, `PayloadTooLargeError`, `DuplicateRunError`; `SealedPayloadError` where a run has this
+    id and it cannot be told whether its input is the same.
     """
     limit = settings.payload_limit
     data = codec.dumps(request.input, what=f"input of {request.handler} (run {request.run_id})", limit=limit)
-    digest = hashlib.blake2b(data, digest_size=8).hexdigest()
+    if request.headers:
+        what = f"headers of {request.handler} (run {request.run_id})"
+        codec.dumps(dict(request.headers), what=what, limit=limit)
+    digest = store.sealer.digest(data)
     service = request.handler.partition(".")[0]
     options = handler.options if handler else None
     priority = request.priority if request.priority is not None else (options.priority if options else None) or 0
@@ -73,15 +78,35 @@ async def start_run(store: Store, settings: Settings, request: StartRequest, han
     if request.entity is not None:
         mode = (handler.mode if handler else request.mode) or "write"
         call = NewCall(request.run_id, request.handler, mode, queue, priority, body, digest, timeout)
-        called = await store.call(call)
-        return Created(called.fresh, called.status, called.out)
-    return await store.create(
-        request.run_id,
-        handler=request.handler,
-        kind=kind,
-        queue=queue,
-        priority=priority,
-        body=body,
-        digest=digest,
-        run_timeout_ms=timeout,
-    )
+        creating: Awaitable[Created] = _called(store.call(call))
+    else:
+        creating = store.create(
+            request.run_id,
+            handler=request.handler,
+            kind=kind,
+            queue=queue,
+            priority=priority,
+            body=body,
+            digest=digest,
+            run_timeout_ms=timeout,
+        )
+    try:
+        return await creating
+    except DuplicateRunError:
+        if (known := await _started_before(store, request, data)) is not None:
+            return known
+        raise
+
+
+async def _called(calling: Awaitable[Called]) -> Created:
+    called = await calling
+    return Created(called.fresh, called.status, called.out)
+
+
+async def _started_before(store: Store, request: StartRequest, data: bytes) -> Created | None:
+    """The run of this id, if it has this handler and input and only the key differs that made its digest."""
+    key = keys.run(request.run_id, store.shards)
+    status, handler, digest = await store.link.call("HMGET", key, "status", "handler", "digest")
+    if status is None or handler.decode() != request.handler or not store.sealer.knows(digest.decode(), data):
+        return None
+    return Created(False, RunStatus(status.decode()))

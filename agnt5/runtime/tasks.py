@@ -16,7 +16,7 @@ from agnt5.registry import Handler
 from agnt5.runtime.dispatch import HEADER
 from agnt5.runtime.host import Arrival
 from agnt5.runtime.slot import Begun
-from agnt5.runtime.tellers import Apart, EventTeller, opening
+from agnt5.runtime.tellers import SEALED, Apart, EventTeller, opening
 
 if TYPE_CHECKING:
     from agnt5.runtime.process import Runtime
@@ -37,11 +37,13 @@ def arrival_of(name: str, headers: Any, args: Any, kwargs: Any) -> Arrival:
 class BlockingSlot:
     """A slot of a pool whose tasks block: the thread waits here until the run is done or goes on without it.
 
-    `begun` is called in that thread once the run is claimed.
+    `begun` is called in that thread once the run is claimed. What Celery is given it sends in events: without `shown`
+    that tells nothing of values.
     """
 
-    def __init__(self, begun: Callable[[Begun], None]) -> None:
+    def __init__(self, begun: Callable[[Begun], None], *, shown: bool = True) -> None:
         self._begun = begun
+        self._shown = shown
         self._told: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
 
     def _set(self, outcome: str, value: Any = None) -> None:
@@ -60,13 +62,16 @@ class BlockingSlot:
         self._set("release")
 
     def succeeded(self, result: Any) -> None:
-        self._set("succeeded", result)
+        self._set("succeeded", result if self._shown else SEALED)
 
     def failed(self, error: RunFailedError) -> None:
-        self._set("failed", error)
+        self._set("failed", self._told_of(error))
 
     def retried(self, error: RunFailedError, due_ms: int) -> None:
-        self._set("retried", Retry(exc=error, when=at_ms(due_ms)))
+        self._set("retried", Retry(exc=self._told_of(error), when=at_ms(due_ms)))
+
+    def _told_of(self, error: RunFailedError) -> RunFailedError:
+        return error if self._shown else type(error)(SEALED, type=error.type)
 
     def wait(self, *, plain: bool) -> Any:
         """The run's result, or the exception that tells Celery what became of it."""
@@ -102,9 +107,11 @@ class RunTask(Task):  # type: ignore[misc]  # Celery is untyped
         """Execute the run on this process's host, and wait for it, or until it goes on without this slot."""
         request = self.request
         headers = {"id": request.id, HEADER: request.get(HEADER), **{one: request.get(one) for one in TRACE_HEADERS}}
-        slot = BlockingSlot(self._tell_begun)
+        shown = self.runtime.settings.shows_values
+        # what follows in a chain of Celery's gets the result: that is what whoever made it asks for
+        slot = BlockingSlot(self._tell_begun, shown=shown or bool(request.callbacks or request.chain))
         arrival = arrival_of(self.name, headers, args, kwargs)
-        self.runtime.submit(arrival, slot, EventTeller(self._apart()))
+        self.runtime.submit(arrival, slot, EventTeller(self._apart(), shown=shown))
         return slot.wait(plain=arrival.plain)
 
     def _apart(self) -> Callable[[str, dict[str, Any]], None]:

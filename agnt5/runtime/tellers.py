@@ -27,8 +27,14 @@ MARGIN = 4000
 _SHORT, _FEW, _BIG = 40, 5, 10**15
 
 
-def preview(value: Any) -> str:
-    """A short text of an input or result, without known secrets."""
+SEALED = "<sealed>"
+"""What events show in the place of values that the store does not hold in clear either."""
+
+
+def preview(value: Any, *, shown: bool = True) -> str:
+    """A short text of an input or result, without known secrets; unless it may be `shown`, one that tells nothing."""
+    if not shown:
+        return SEALED
     if _is_short(value):
         return masked(repr(value))
     if not MASKER.knows:
@@ -37,16 +43,17 @@ def preview(value: Any) -> str:
     return text if len(text) <= PREVIEW else f"{text[:PREVIEW]}..."
 
 
-def arguments(value: Any) -> tuple[str, str]:
+def arguments(value: Any, *, shown: bool = True) -> tuple[str, str]:
     """An input as Celery shows a call: the positional arguments and those by name."""
     if value is None:
         return "()", "{}"
-    return ("()", preview(value)) if isinstance(value, dict) else (f"({preview(value)},)", "{}")
+    text = preview(value, shown=shown)
+    return ("()", text) if isinstance(value, dict) else (f"({text},)", "{}")
 
 
-def opening(run_id: str, handler: str, begun: Begun) -> dict[str, Any]:
+def opening(run_id: str, handler: str, begun: Begun, *, shown: bool = True) -> dict[str, Any]:
     """What Celery's events `task-received` and `task-started` say of a run."""
-    args, kwargs = arguments(begun.input)
+    args, kwargs = arguments(begun.input, shown=shown)
     return {
         "uuid": run_id, "name": handler, "args": args, "kwargs": kwargs, "retries": begun.attempt,
         "root_id": begun.root or first_of(run_id), "parent_id": begun.parent or parent_of(run_id),
@@ -70,41 +77,48 @@ def _is_short(value: Any, depth: int = 2) -> bool:
             return False
 
 
-def error_fields(error: RunFailedError) -> dict[str, Any]:
+def error_fields(error: RunFailedError, *, shown: bool = True) -> dict[str, Any]:
     """What Celery's events say of an error, which Flower shows as Python would write the original exception."""
+    if not shown:
+        return {"exception": f"{error.type}({SEALED})", "traceback": ""}
     return {"exception": masked(f"{error.type}({error.message!r})"), "traceback": masked(error.traceback)}
 
 
-def revoked_fields(reason: str) -> dict[str, Any]:
+def revoked_fields(reason: str, *, shown: bool = True) -> dict[str, Any]:
     """What Celery's event says of a cancelled run."""
-    return {"terminated": True, "signum": None, "expired": False, "exception": masked(f"cancelled: {reason}")}
+    why = masked(reason) if shown else SEALED
+    return {"terminated": True, "signum": None, "expired": False, "exception": f"cancelled: {why}"}
 
 
 class EventTeller:
     """Tells of runs that have no request. `unasked` is for those that never had one; its default is `send`."""
 
-    def __init__(self, send: Send, unasked: Send | None = None) -> None:
+    def __init__(self, send: Send, unasked: Send | None = None, *, shown: bool = True) -> None:
         self._send = send
+        self._shown = shown
         self._send_unasked = unasked or send
 
     def slot(self, run_id: str, handler: str) -> EventSlot:
-        return EventSlot(self._send_unasked, run_id, handler)
+        return EventSlot(self._send_unasked, run_id, handler, shown=self._shown)
 
     def succeeded(self, run_id: str, result: Any, runtime_s: float) -> None:
-        self._send("task-succeeded", {"uuid": run_id, "result": preview(result), "runtime": runtime_s})
+        self._send(
+            "task-succeeded", {"uuid": run_id, "result": preview(result, shown=self._shown), "runtime": runtime_s}
+        )
 
     def failed(self, run_id: str, error: RunFailedError) -> None:
-        self._send("task-failed", {"uuid": run_id, **error_fields(error)})
+        self._send("task-failed", {"uuid": run_id, **error_fields(error, shown=self._shown)})
 
     def revoked(self, run_id: str, reason: str) -> None:
-        self._send("task-revoked", {"uuid": run_id, **revoked_fields(reason)})
+        self._send("task-revoked", {"uuid": run_id, **revoked_fields(reason, shown=self._shown)})
 
 
 class EventSlot:
     """Stands in for the request of a run that came without a message: Celery's watchers see it like any other."""
 
-    def __init__(self, send: Send, run_id: str, handler: str) -> None:
+    def __init__(self, send: Send, run_id: str, handler: str, *, shown: bool = True) -> None:
         self._send = send
+        self._shown = shown
         self._run_id = run_id
         self._handler = handler
         self._begun_s = monotonic()
@@ -119,22 +133,23 @@ class EventSlot:
         """There is no request to be told."""
 
     def started(self, begun: Begun) -> None:
-        told = opening(self._run_id, self._handler, begun)
+        told = opening(self._run_id, self._handler, begun, shown=self._shown)
         self._send("task-received", told)
         self._send("task-started", told)
 
     def succeeded(self, result: Any) -> None:
-        told = {"uuid": self._run_id, "result": preview(result), "runtime": monotonic() - self._begun_s}
+        runtime_s = monotonic() - self._begun_s
+        told = {"uuid": self._run_id, "result": preview(result, shown=self._shown), "runtime": runtime_s}
         self._send("task-succeeded", told)
 
     def failed(self, error: RunFailedError) -> None:
         if isinstance(error, RunCancelledError):
-            self._send("task-revoked", {"uuid": self._run_id, **revoked_fields(error.message)})
+            self._send("task-revoked", {"uuid": self._run_id, **revoked_fields(error.message, shown=self._shown)})
         else:
-            self._send("task-failed", {"uuid": self._run_id, **error_fields(error)})
+            self._send("task-failed", {"uuid": self._run_id, **error_fields(error, shown=self._shown)})
 
     def retried(self, error: RunFailedError, due_ms: int) -> None:  # noqa: ARG002 - the protocol's
-        self._send("task-retried", {"uuid": self._run_id, **error_fields(error)})
+        self._send("task-retried", {"uuid": self._run_id, **error_fields(error, shown=self._shown)})
 
 
 class Apart:

@@ -42,7 +42,7 @@ def _teller(worker: Any) -> EventTeller:
         if eventer and eventer.enabled:
             worker.pool.tell(lambda: eventer.send(type_, **fields))
 
-    return EventTeller(send, unasked=at_once)
+    return EventTeller(send, unasked=at_once, shown=worker.app.agnt5.settings.shows_values)
 
 
 class HostStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery is untyped

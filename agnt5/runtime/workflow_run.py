@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any
 
+from agnt5 import codec
 from agnt5.contracts.errors import (
     Agnt5Error,
     EntityDeadlockError,
@@ -52,7 +53,7 @@ from agnt5.replay.machine import Machine
 from agnt5.replay.outcomes import Cancelled, Completed, ContinuedAsNew, Failed, Outcome
 from agnt5.runtime.approvals import new_ask
 from agnt5.runtime.children import new_child
-from agnt5.runtime.encoding import encode_checked
+from agnt5.runtime.encoding import bounded, encode_checked
 from agnt5.runtime.exits import contained
 from agnt5.runtime.live import LiveRun
 from agnt5.sdk.contexts import WorkflowContext
@@ -154,6 +155,9 @@ class LiveWorkflow(LiveRun):
         outside: list[Command] = []
         for command in commands:
             body = journal.encode_command(command)
+            if isinstance(command, EmitSignal):
+                what = f"payload of signal {command.name!r} (run {self.run_id})"
+                codec.dumps(command.payload, what=what, limit=self.host.settings.payload_limit)
             if body is not None:
                 batch.bodies.append(body)
             if _leaves(command):
@@ -199,7 +203,8 @@ class LiveWorkflow(LiveRun):
             body = encode_checked(event, value, f"result of {what}", self.host.settings.payload_limit)
         except Exception as error:  # noqa: BLE001 - recorded, and raised where the workflow awaits it
             took_ms = self.host.since_ms(begun_s)
-            body = journal.encode(StepFailed(seq=seq, name=name, error=error_data(error, where=what), took_ms=took_ms))
+            data = bounded(error_data(error, where=what), self.host.settings.payload_limit)
+            body = journal.encode(StepFailed(seq=seq, name=name, error=data, took_ms=took_ms))
         self._steps.pop(seq, None)
         await self.write(Batch(bodies=[body]), heard=True)
 

@@ -7,7 +7,7 @@ Values are JSON from the moment they are set: what code does to an object after 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import PydanticSerializationError
@@ -125,6 +125,11 @@ class StateBuffer:
         """The whole state as it is after the changes. Raises as `changes` does."""
         self._settle()
         return self._overlaid()
+
+    def among(self, keys: Iterable[str]) -> dict[str, bytes]:
+        """Committed values of these keys, of those that are not removed: to be written once more as they are."""
+        whole = self._overlaid()
+        return {key: whole[key] for key in keys if key in whole}
 
     # ---- inside
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,15 +28,23 @@ class AskRecord:
     votes: list[bytes]
 
 
-async def of_run(store: Store, run_id: str) -> list[AskRecord]:
-    """The asks of a run's current generation, oldest first."""
+Opened = Callable[[bytes, str], bytes]
+"""What opens a sealed entry of a run."""
+
+
+async def of_run(store: Store, run_id: str, *, opened: Opened | None = None) -> list[AskRecord]:
+    """The asks of a run's current generation, oldest first. `opened` as for `records`."""
     refs = await store.link.call("SMEMBERS", keys.asks(run_id, store.shards))
-    found = await records(store, [(run_id, ref.decode()) for ref in refs])
+    found = await records(store, [(run_id, ref.decode()) for ref in refs], opened=opened)
     return sorted(found, key=lambda ask: int(ask.ref.rpartition(".")[2]))
 
 
-async def records(store: Store, places: Sequence[Place]) -> list[AskRecord]:
-    """Many asks in one write; those that are gone are left out."""
+async def records(store: Store, places: Sequence[Place], *, opened: Opened | None = None) -> list[AskRecord]:
+    """Many asks in one write; those that are gone are left out.
+
+    `opened` opens sealed entries; by default what cannot be opened is told as text that says so.
+    """
+    opened = opened or store.sealer.shown
     pending = [
         (
             run_id,
@@ -50,14 +58,14 @@ async def records(store: Store, places: Sequence[Place]) -> list[AskRecord]:
     for run_id, ref, fields, handler in pending:
         values, address = await fields, await handler
         if values[0] is not None and address is not None:
-            found.append(_record(run_id, ref, address.decode(), values))
+            found.append(_record(run_id, ref, address.decode(), values, opened))
     return found
 
 
 _FIELDS = ("status", "by", "asked", "closed", "request", "votes")
 
 
-def _record(run_id: str, ref: str, handler: str, values: list[Any]) -> AskRecord:
+def _record(run_id: str, ref: str, handler: str, values: list[Any], opened: Opened) -> AskRecord:
     status, by, asked, closed, request, votes = values
     return AskRecord(
         run_id=run_id,
@@ -67,8 +75,8 @@ def _record(run_id: str, ref: str, handler: str, values: list[Any]) -> AskRecord
         by=by.decode(),
         asked_ms=int(asked),
         closed_ms=int(closed) if closed else None,
-        request=request,
-        votes=votes.split(b"\n")[:-1],
+        request=opened(request, run_id),
+        votes=[opened(vote, run_id) for vote in votes.split(b"\n")[:-1]],
     )
 
 

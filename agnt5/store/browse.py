@@ -14,14 +14,20 @@ LIST_PAGE = 200
 
 
 async def record(store: Store, run_id: str) -> Record:
-    """A run's record. Raises `RunNotFoundError`."""
-    if found := (await records(store, [run_id]))[0]:
+    """A run's record. Raises `RunNotFoundError`, `SealedPayloadError`."""
+    if found := (await records(store, [run_id], opened=store.sealer.open))[0]:
         return found
     raise RunNotFoundError(f"run {run_id}: there is none of this id (never started, or past its retention)")
 
 
-async def records(store: Store, run_ids: list[str]) -> list[Record | None]:
-    """Many records in one write; None where there is none."""
+async def records(
+    store: Store, run_ids: list[str], *, opened: Callable[[bytes, str], bytes] | None = None
+) -> list[Record | None]:
+    """Many records in one write; None where there is none.
+
+    `opened` opens sealed entries; by default what cannot be opened is told as text that says so.
+    """
+    opened = opened or store.sealer.shown
     pending = []
     for run_id in run_ids:
         log = keys.log(run_id, store.shards)
@@ -41,6 +47,9 @@ async def records(store: Store, run_ids: list[str]) -> list[Record | None]:
         if not state or head is None:
             found.append(None)
         else:
+            if "trouble" in state:
+                state["trouble"] = store.sealer.shown_text(state["trouble"], run_id)
+            head, tail = opened(head, run_id), opened(tail, run_id)
             found.append(Record(run_id, RunStatus(state["status"]), state, head, tail))
     return found
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from agnt5.contracts.errors import ConfigurationError
 from agnt5.contracts.settings import Settings
+from agnt5.payload_keys import sealer_of
 from agnt5.store import keys
 from agnt5.store.link import Link
 from agnt5.store.store import Store
@@ -23,8 +24,9 @@ async def open_store(settings: Settings, *, name: str, patience_s: float | None 
     """Connect, check the server and open the store.
 
     Raises `StoreUnavailableError` when nobody answers, and `ConfigurationError` for a server that is too old,
-    may evict keys, or holds a store of another shard count or format.
+    may evict keys, or holds a store of another shard count or format; or for payload keys that cannot be used.
     """
+    sealer = sealer_of(settings)
     link = Link(settings.redis_url, name=name.replace(" ", "_"), patience_s=patience_s)
     await link.connect()
     try:
@@ -38,9 +40,11 @@ async def open_store(settings: Settings, *, name: str, patience_s: float | None 
         shards=settings.shards,
         retention_ms=settings.retention_ms,
         journal_limit=settings.journal_limit_events,
+        journal_bytes=settings.journal_limit_bytes,
         max_host_losses=settings.max_host_losses,
         stream_limit=settings.stream_limit,
         posts=_is_broker(link, settings),
+        sealer=sealer,
     )
 
 

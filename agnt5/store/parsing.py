@@ -47,12 +47,22 @@ def fence(reply: list[Any], run_id: str) -> Applied | None:
         case b"AGAIN":
             return Applied(again=True, length=int(reply[1]))
         case b"LIMIT":
-            raise JournalLimitError(
-                f"run {run_id}: its journal has {int(reply[1])} entries, the limit is reached; cut it with"
-                " ctx.continue_as_new(...) or split the work into child runs"
-            )
+            raise JournalLimitError(f"run {run_id}: {_full(reply)}")
         case _:
             return None
+
+
+def _full(reply: list[Any]) -> str:
+    """Which limit of a journal is reached, and what to do."""
+    what, found = reply[1].decode(), int(reply[2])
+    remedy = "cut it with ctx.continue_as_new(...) or split the work into child runs"
+    if what == "bytes":
+        return (
+            f"its journal has or would have {found:,} bytes, over the limit (AGNT5_JOURNAL_LIMIT_BYTES); let steps,"
+            " children and signals give less (keep large data in a file, object store or database and pass its address)"
+            f", {remedy}"
+        )
+    return f"its journal has {found} entries, the limit is reached (AGNT5_JOURNAL_LIMIT_EVENTS); {remedy}"
 
 
 async def created(pending: Awaitable[list[Any]], run_id: str, handler: str) -> Created:
@@ -175,9 +185,7 @@ async def delivered(pending: Awaitable[list[Any]], run_id: str) -> list[Dispatch
         case b"DUPLICATE":
             return []
         case b"LIMIT":
-            raise JournalLimitError(
-                f"run {run_id}: its journal is full ({int(reply[1])} entries); the signal was not taken"
-            )
+            raise JournalLimitError(f"run {run_id}: the signal was not taken: {_full(reply)}")
         case _:
             raise absent(reply, run_id)
 

@@ -36,5 +36,5 @@ def script(name: str, *, posts: bool = False) -> Script:
 NAMES = (
     "advance", "answer", "append", "call", "cancel", "claim", "commit", "configure", "create", "decide", "deliver",
     "disown", "emit", "erase", "finish", "fire", "heart", "keep", "mend", "park", "reap", "renew", "reopen", "requeue",
-    "reserve", "reset", "retry", "settle", "wake",
+    "reseal", "reserve", "reset", "retry", "settle", "wake",
 )  # fmt: skip

@@ -18,8 +18,9 @@ from agnt5.contracts.errors import (
     StaleEpochError,
 )
 from agnt5.contracts.flags import MOST_KEYS
-from agnt5.contracts.ids import new_run_id, shard_of
+from agnt5.contracts.ids import entity_of, new_run_id, shard_of
 from agnt5.contracts.runs import RunStatus
+from agnt5.sealing import GROWTH, Sealer
 from agnt5.store import budgets, config, keys, parsing
 from agnt5.store.budgets import HOLD_MS, Answer
 from agnt5.store.link import Link
@@ -85,17 +86,21 @@ class Store:
     """The one door to durable state. Belongs to one event loop, as its link does.
 
     `posts`: Celery's broker is this very database, so that scripts send the messages of the runs that they queue;
-    else the verbs give them to the caller (`out`).
+    else the verbs give them to the caller (`out`). `sealer` seals users' values in what the verbs are given; what reads
+    give is opened with it by who reads it. `journal_bytes` limits a journal by its size before sealing.
     """
 
-    def __init__(
-        self, link: Link, *, shards: int, retention_ms: int, journal_limit: int = 10_000, max_host_losses: int = 3,
-        stream_limit: int = 10_000, posts: bool = False,
+    def __init__(  # noqa: PLR0913 - settings, each with its name
+        self, link: Link, *, shards: int, retention_ms: int, journal_limit: int = 10_000,
+        journal_bytes: int = 67_108_864, max_host_losses: int = 3, stream_limit: int = 10_000, posts: bool = False,
+        sealer: Sealer | None = None,
     ) -> None:  # fmt: skip
         self.link = link
         self.shards = shards
         self.retention_ms = retention_ms
+        self.sealer = sealer or Sealer()
         self.journal_limit = journal_limit
+        self.journal_bytes = journal_bytes if self.sealer.codec is None else round(journal_bytes * GROWTH)
         self.max_host_losses = max_host_losses
         self.stream_limit = stream_limit
         self.posts = posts
@@ -133,7 +138,7 @@ class Store:
         run_timeout_ms: int | None = None,
     ) -> Awaitable[Created]:  # fmt: skip
         """Create a root run, once per id; the same id with another `digest` raises `DuplicateRunError`."""
-        timeout = "" if run_timeout_ms is None else run_timeout_ms
+        timeout, body = "" if run_timeout_ms is None else run_timeout_ms, self.sealer.body(body, run_id)
         reply = self._run("create", run_id, handler, kind, queue, priority, body, digest, timeout)
         return parsing.created(reply, run_id, handler)
 
@@ -144,23 +149,38 @@ class Store:
         `caller` whose id exists with another `digest` raises `DuplicateRunError`.
         """
         timeout = "" if call.run_timeout_ms is None else call.run_timeout_ms
-        args = (call.handler, call.mode, call.queue, call.priority, call.body, call.digest, timeout, call.caller)
+        body = self.sealer.body(call.body, call.id)
+        args = (call.handler, call.mode, call.queue, call.priority, body, call.digest, timeout, call.caller)
         return parsing.called(self._run("call", call.id, *args, host, nonce), call.id, call.handler)
 
     def answer(self, run_id: str, *, generation: int, operation: str, host: str, body: bytes) -> Awaitable[Applied]:
         """Tell a run the outcome of its call of an entity, once per `operation`; nothing where it is gone or ended."""
-        return parsing.answered(self._run("answer", run_id, generation, operation, host, body))
+        return parsing.answered(
+            self._run("answer", run_id, generation, operation, host, self.sealer.body(body, run_id))
+        )
 
     def erase(self, entity: str) -> Awaitable[None]:
         """Delete an entity's state. Raises `EntityBusyError` while a call holds its lock, `EntityNotFoundError`."""
         return parsing.erased(self._run("erase", entity), entity)
+
+    async def reseal(self, entity: str, stale: Mapping[str, bytes]) -> int:
+        """Seal these values of an entity's state anew, as they are stored, by state key; how many had not changed.
+
+        Raises `SealedPayloadError`.
+        """
+        changes: list[Arg] = [len(stale)]
+        for key, value in stale.items():
+            changes += [key, value, self.sealer.state(self.sealer.open_state(value, entity, key), entity, key)]
+        return int((await self._run("reseal", entity, *changes))[1])
 
     def deliver(self, run_id: str, *, operation: str, body: bytes) -> Awaitable[list[Dispatch]]:
         """Append an outside event once per `operation`.
 
         Raises `RunNotFoundError`, `RunEndedError`, or `JournalLimitError` when the journal is full.
         """
-        return parsing.delivered(self._run("deliver", run_id, operation, body, self.journal_limit), run_id)
+        body = self.sealer.body(body, run_id)
+        reply = self._run("deliver", run_id, operation, body, self.journal_limit, self.journal_bytes)
+        return parsing.delivered(reply, run_id)
 
     def decide(
         self, run_id: str, ref: str, *, operation: str, approver: str, roles: Sequence[str], decision: str,
@@ -172,6 +192,7 @@ class Store:
         decision; comment and data. Raises `RunNotFoundError`, `RunEndedError` (while it was open),
         `ApprovalNotFoundError`.
         """
+        more = self.sealer.members(more, run_id)
         args = (ref, operation, approver, "\n".join(roles), decision, who, more, self.journal_limit)
         return parsing.decided(self._run("decide", run_id, *args), run_id, ref)
 
@@ -189,6 +210,7 @@ class Store:
 
         Gives the status now. Raises as `deliver` does, but a run that is cancelled already is no error.
         """
+        reason = self.sealer.value(reason, run_id)
         return parsing.cancelled(
             self._run("cancel", run_id, reason, self.retention_ms, operation or new_run_id()), run_id
         )
@@ -247,18 +269,23 @@ class Store:
     def append(self, own: Ownership, batch: Batch, *, status: str = "") -> Awaitable[Applied]:
         """Record a batch: journal entries, children, timers, asks and cancels take effect together or not at all.
 
-        Raises `JournalLimitError` (nothing written) past the limit of entries.
+        Raises `JournalLimitError` (nothing written) past the limit of entries or bytes.
         """
-        args: list[Arg] = [own.host, status, self.journal_limit, len(batch.bodies), *batch.bodies, len(batch.children)]
+        seal = self.sealer
+        bodies = seal.bodies(batch.bodies, own.run_id)
+        args: list[Arg] = [own.host, status, self.journal_limit, self.journal_bytes, len(bodies), *bodies]
+        args.append(len(batch.children))
         for child in batch.children:
             timeout = "" if child.run_timeout_ms is None else child.run_timeout_ms
-            args += [child.id, child.seq, child.handler, "", child.queue, child.priority, child.body, timeout]
+            args += [child.id, child.seq, child.handler, "", child.queue, child.priority]
+            args += [seal.body(child.body, child.id), timeout]
         args.append(len(batch.timers))
         args += [part for timer in batch.timers for part in timer]
         args += [len(batch.untimers), *batch.untimers, len(batch.asks)]
         for ask in batch.asks:
             due = "" if ask.due_ms is None else ask.due_ms
-            args += [ask.seq, due, ask.quorum, "\n".join(ask.roles), "\n".join(ask.people), ask.barred, ask.body]
+            args += [ask.seq, due, ask.quorum, "\n".join(ask.roles), "\n".join(ask.people), ask.barred]
+            args.append(seal.body(ask.body, own.run_id))
         args += [len(batch.unasks), *batch.unasks, len(batch.cancels)]
         args += [part for cancel in batch.cancels for part in cancel]
         return parsing.applied(self._fenced("append", own, *args, self.retention_ms), own.run_id)
@@ -268,11 +295,13 @@ class Store:
 
         Raises `StreamLimitError` past the limit of chunks; those that fit are there.
         """
-        reply = self._run("emit", own.run_id, own.epoch, first, self.stream_limit, len(chunks), *chunks)
+        sealed = self.sealer.values(chunks, own.run_id)
+        reply = self._run("emit", own.run_id, own.epoch, first, self.stream_limit, len(sealed), *sealed)
         return parsing.emitted(self._counted(own, reply, first - 1), own.run_id, self.stream_limit)
 
     def finish(self, own: Ownership, status: Ending, payload: bytes) -> Awaitable[Applied]:
         """End a run with the JSON of its result, error or reason. Its timers end with it (the store knows them)."""
+        payload = self.sealer.value(payload, own.run_id)
         reply = self._fenced("finish", own, own.host, status, payload, self.retention_ms)
         return parsing.finished(reply, own.run_id)
 
@@ -285,15 +314,16 @@ class Store:
         With `nonce` this host owns the next call in line from now on (`heir`); else that is queued.
         """
         changes: list[Arg] = [len(sets)]
+        entity, payload = entity_of(own.run_id) or "", self.sealer.value(payload, own.run_id)
         for key, value in sets.items():
-            changes += [key, value]
+            changes += [key, self.sealer.state(value, entity, key)]
         changes += [len(deletes), *deletes]
         reply = self._fenced("commit", own, own.host, status, payload, self.retention_ms, nonce, *changes)
         return parsing.committed(reply, own.run_id)
 
     def retry(self, own: Ownership, *, attempt: int, error: bytes, delay_ms: int) -> Awaitable[list[Dispatch]]:
         """Record a failed attempt and give the run back until its next one is due; its timers are taken back."""
-        reply = self._fenced("retry", own, attempt, error, delay_ms)
+        reply = self._fenced("retry", own, attempt, self.sealer.value(error, own.run_id), delay_ms)
         return parsing.retried(reply, own.run_id)
 
     def park(self, own: Ownership, *, seen: int) -> Awaitable[list[Dispatch] | More]:
@@ -305,12 +335,13 @@ class Store:
         return parsing.parked(self._fenced("park", own, "queue", seen, ""), own.run_id)
 
     def refuse(self, own: Ownership, *, seen: int, trouble: str) -> Awaitable[list[Dispatch] | More]:
-        """Park a run whose code does not fit its journal, and say why in its record."""
+        """Park a run whose code does not fit its journal, and say why in its record (`trouble`, as it is)."""
         return parsing.parked(self._fenced("park", own, "refuse", seen, trouble), own.run_id)
 
     def renew(self, own: Ownership, *, seen: int, body: bytes, carried: Sequence[bytes]) -> Awaitable[Applied | More]:
         """Begin the next generation with `body` and the signals not yet consumed."""
-        reply = self._fenced("renew", own, seen, self.retention_ms, body, len(carried), *carried)
+        body, kept = self.sealer.body(body, own.run_id), self.sealer.bodies(carried, own.run_id)
+        reply = self._fenced("renew", own, seen, self.retention_ms, body, len(kept), *kept)
         return parsing.renewed(reply, own.run_id)
 
     def disown(self, run_id: str, *, host: str) -> Awaitable[list[Dispatch]]:

@@ -158,6 +158,7 @@ VERBS: dict[str, Any] = {
     "answer": lambda s, o: s.answer("r", generation=0, operation="1", host="h", body=b"{}"),
     "commit": lambda s, o: s.commit(o, "completed", b"1", sets={}, deletes=[]),
     "erase": lambda s, o: s.erase("r"),
+    "reseal": lambda s, o: s.reseal("A/b", {"k": b"1"}),
     "retry": lambda s, o: s.retry(o, attempt=0, error=b"{}", delay_ms=0),
     "park": lambda s, o: s.park(o, seen=1),
     "renew": lambda s, o: s.renew(o, seen=1, body=b"{}", carried=[]),

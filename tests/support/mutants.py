@@ -24,6 +24,7 @@ CALLS = "tests/store/test_entity_scripts.py"
 STREAMS = "tests/store/test_streams.py"
 LINES = "tests/store/test_kept_lines.py"
 CONFIG = "tests/store/test_config_store.py"
+BYTES = "tests/store/test_journal_bytes.py"
 
 
 class Mutant(NamedTuple):
@@ -85,7 +86,7 @@ MUTANTS: dict[str, Mutant] = {
         APPEND, "elseif not ENDED[c.status] then\n    redis.call('HSET', P .. 'kids:' .. id, child, seq)\n",
         "elseif not ENDED[c.status] then\n",
     ),
-    "the limit is not looked at": Mutant(APPEND, "bodies > 0 and length + bodies > limit", "false"),
+    "the limit is not looked at": Mutant(APPEND, "(length + bodies > limit or bytes", "(false or bytes"),
     "a write behind a refused one is taken": Mutant(APPEND, "if full or bodies > 0", "if bodies > 0"),
     "roles are not looked at": Mutant(ASKS, "if roles ~= '' then", "if false then"),
     "a part of a role is a role": Mutant(
@@ -206,6 +207,21 @@ MUTANTS: dict[str, Mutant] = {
     "config grows without end": Mutant(CONFIG, "if not old and redis.call('HLEN'", "if false and redis.call('HLEN'"),
     "the history of config grows without end": Mutant(CONFIG, "'MAXLEN', ARGV[7], '*'", "'*'"),
     "operations on config are kept for ever": Mutant(CONFIG, "redis.call('PEXPIRE', P .. 'configops', DAY)\n"),
+    "the bytes of a journal are not looked at": Mutant(BYTES, " or bytes > tonumber(ARGV[7]))", ")"),
+    "the bytes of what an owner writes do not count": Mutant(
+        BYTES, "if bodies > 0 then redis.call('HSET', key, 'bytes', ms(bytes)) end\n"
+    ),
+    "the bytes of what others write do not count": Mutant(
+        BYTES, "if #e > SMALL then redis.call('HINCRBY', P .. 'run:' .. id, 'bytes', #e) end\n"
+    ),
+    "a new generation has the bytes of the old one": Mutant(BYTES, ", 'bytes', '0')", ")"),
+    "a full journal takes signals": Mutant(BYTES, "if bytes > tonumber(ARGV[5]) then", "if false then"),
+    "a limit of bytes is told as one of events": Mutant(
+        BYTES, "length + bodies > limit and 'entries' or 'bytes'", "'entries'"
+    ),
+    "a changed value is sealed over": Mutant(
+        BYTES, "if redis.call('HGET', key, ARGV[i]) == ARGV[i + 1] then", "if true then"
+    ),
     "memory is not looked at": Mutant(OUTAGES, "#!lua\n", "#!lua flags=allow-oom\n"),
 }  # fmt: skip
 

@@ -25,7 +25,7 @@ if r.asks then
   redis.call('DEL', P .. 'asks:' .. id)
   redis.call('HDEL', key, 'asks')
 end
-redis.call('HSET', key, 'gen', ms(r.gen + 1), 'seen', '0')
-length = redis.call('RPUSH', log, entry(ARGV[6]))
-for i = 8, 7 + tonumber(ARGV[7]) do length = redis.call('RPUSH', log, ARGV[i]) end
+redis.call('HSET', key, 'gen', ms(r.gen + 1), 'seen', '0', 'bytes', '0')
+length = push(id, entry(ARGV[6]))
+for i = 8, 7 + tonumber(ARGV[7]) do length = push(id, ARGV[i]) end
 return { 'OK', ms(length), NOW_S }

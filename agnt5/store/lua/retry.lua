@@ -8,7 +8,7 @@ local r = load(id)
 local refused = fence(id, r, epoch, op)
 if refused then return refused end
 local key, due = P .. 'run:' .. id, ms(NOW + delay)
-redis.call('RPUSH', P .. 'log:' .. id, entry('{"e":"AttemptFailed","attempt":' .. ARGV[4] .. ',"error":' .. ARGV[5]
+push(id, entry('{"e":"AttemptFailed","attempt":' .. ARGV[4] .. ',"error":' .. ARGV[5]
   .. ',"retry_at_ms":' .. due .. '}'))
 redis.call('HSET', key, 'status', 'waiting', 'host', '', 'epoch', '', 'fin', epoch, 'finop', ARGV[3], 'retry', due,
   'newtry', '1', 'attempt', ms(r.attempt + 1), 'failures', ms((r.failures or 0) + 1))

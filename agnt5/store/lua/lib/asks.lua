@@ -17,7 +17,7 @@ end
 -- Append an event that code does not wait for: a parked run that had seen all of its journal has seen this too.
 local function note(id, r, body)
   if (r.host or '') ~= '' then return tell(id, r, body) end
-  local n = redis.call('RPUSH', P .. 'log:' .. id, entry(body))
+  local n = push(id, entry(body))
   if r.status == 'waiting' and redis.call('HGET', P .. 'run:' .. id, 'seen') == ms(n - 1) then
     redis.call('HSET', P .. 'run:' .. id, 'seen', ms(n))
   end

@@ -7,7 +7,7 @@ local function bear(id, handler, kind, queue, priority, body, digest, timeout)
   redis.call('HSET', key, 'status', 'queued', 'host', '', 'epoch', '', 'op', '0', 'gen', '0', 'queue', queue,
     'priority', priority, 'handler', handler, 'kind', kind, 'queued', NOW_S, 'sent', NOW_S, 'sends', '0',
     'attempt', '0', 'created', NOW_S, 'digest', digest)
-  redis.call('RPUSH', P .. 'log:' .. id, entry(body))
+  push(id, entry(body))
   if timeout ~= '' then
     redis.call('HSET', key, 'deadline', ms(NOW + timeout))
     redis.call('ZADD', P .. 'timers', ms(NOW + timeout), 'd|' .. id)

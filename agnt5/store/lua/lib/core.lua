@@ -69,10 +69,17 @@ end
 
 local function dequeue(id, r) redis.call('ZREM', P .. 'queued:' .. r.queue .. ':' .. r.priority, id) end
 
+-- Append an entry to a journal, and count its bytes. Small ones are not counted: the limit of events bounds them.
+local SMALL = 512
+local function push(id, e)
+  if #e > SMALL then redis.call('HINCRBY', P .. 'run:' .. id, 'bytes', #e) end
+  return redis.call('RPUSH', P .. 'log:' .. id, e)
+end
+
 -- Append one event and let the run's owner know: by reply, by channel, or by queueing a parked run.
 local function tell(id, r, body)
   local e = entry(body)
-  local n = redis.call('RPUSH', P .. 'log:' .. id, e)
+  local n = push(id, e)
   if r.host and r.host ~= '' then
     if r.host == ME then
       local m = #MAIL
