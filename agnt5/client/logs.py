@@ -43,7 +43,7 @@ async def read_logs(store: Store, run_id: str, *, limit: int | None, level: str)
         raise InvalidInputError(f"limit {limit}: at least 1 is needed; leave it out for all lines")
     await browse.record(store, run_id)
     found = await store.link.call("ZRANGE", keys.logs(run_id, store.shards), 0, -1, "WITHSCORES")
-    lines = [_line(member, int(float(at_us))) for member, at_us in pairs(found)]
+    lines = [_line(store.sealer.shown(member, run_id), int(float(at_us))) for member, at_us in pairs(found)]
     if least:
         lines = [line for line in lines if _LEVELS.get(line.level, least) >= least]
     return lines if limit is None else lines[-limit:]
@@ -52,6 +52,8 @@ async def read_logs(store: Store, run_id: str, *, limit: int | None, level: str)
 def _line(member: bytes, at_us: int) -> LogLine:
     place, _, data = member.decode().partition("|")
     told = json.loads(data)
+    if isinstance(told, str):  # sealed, and we do not have the key
+        told = {"message": told}
     return LogLine(
         at=datetime.fromtimestamp(at_us // 1_000_000, UTC).replace(microsecond=at_us % 1_000_000),
         level=told.get("level", "INFO"),

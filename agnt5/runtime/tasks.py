@@ -123,7 +123,7 @@ class RunTask(Task):  # type: ignore[misc]  # Celery is untyped
     def _tell_begun(self, begun: Begun) -> None:
         """Celery's own event was sent before anybody had read the input."""
         if self.app.conf.worker_send_task_events:
-            told = opening(self.request.id, self.name, begun)
+            told = opening(self.request.id, self.name, begun, shown=self.runtime.settings.shows_values)
             del told["uuid"]
             self.send_event("task-started", **told)
 

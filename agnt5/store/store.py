@@ -201,7 +201,8 @@ class Store:
 
         A line that is there already is not kept twice. False: there is no such run any more.
         """
-        return parsing.kept(self._run("keep", run_id, most, len(lines), *(part for line in lines for part in line)))
+        sealed = (part for at_us, line in lines for part in (at_us, self.sealer.line(line, run_id)))
+        return parsing.kept(self._run("keep", run_id, most, len(lines), *sealed))
 
     def cancel(
         self, run_id: str, *, reason: bytes, operation: str | None = None
