@@ -215,7 +215,8 @@ def test_a_killed_workers_trace_hangs_together_and_a_replay_is_silent(cluster, c
     worker = cluster.nodes[0]
     worker.kill()
     worker.restart()
-    run.signal("go")
+    with TracerProvider().get_tracer("shop").start_as_current_span("POST /go") as sender:
+        run.signal("go")
     assert run.result(timeout=30) == "done"
     survivor = collector.run(run.id)
     assert survivor.parent_id == ""
@@ -226,6 +227,10 @@ def test_a_killed_workers_trace_hangs_together_and_a_replay_is_silent(cluster, c
     assert across.attributes["leg"] == 2
     assert names(collector.below(survivor)).count("over") == 1
     assert len(activations(collector, run.id)) == 5  # after the signal, and after the last step
+    at = sender.get_span_context()
+    assert [one.links for one in activations(collector, run.id) if one.links] == [
+        [(f"{at.trace_id:032x}", f"{at.span_id:016x}")]
+    ]
     assert cluster.noted("before") == [""]
     assert before.resource["service.instance.id"] != across.resource["service.instance.id"]
 
