@@ -74,7 +74,7 @@ def test_one_trace_from_the_client_to_children_on_two_workers_an_entity_and_a_mo
     tracer = TracerProvider().get_tracer("shop")
     with tracer.start_as_current_span("POST /orders") as request:
         run = cluster.client.start("traced_here.order")
-        result = run.result(timeout=30)
+        result = run.result(timeout=120)  # LiteLLM is loaded meanwhile
     caller = request.get_span_context()
     assert result["first"]["pid"] != result["second"]["pid"]
 

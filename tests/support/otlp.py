@@ -118,7 +118,7 @@ class Collector:
 
     def wait(self, found: Callable[[], list[Told]], what: str) -> list[Told]:
         """Wait until something is found."""
-        return until_sync(found, 15.0, f"a span of {what}")
+        return until_sync(found, 30.0, f"a span of {what}")
 
 
 def _told(span: Any, resource: dict[str, Any], scope: str) -> Told:
