@@ -35,6 +35,7 @@ from agnt5.contracts.errors import InvalidInputError
 from agnt5.contracts.ids import entity_name
 from agnt5.contracts.runs import RunStatus
 from agnt5.contracts.settings import Settings
+from agnt5.contracts.traces import TRACEPARENT
 from agnt5.replay import journal
 from agnt5.replay.events import Event, SignalReceived
 from agnt5.runtime.dispatch import Dispatcher, open_dispatcher
@@ -45,6 +46,7 @@ from agnt5.secrets.known import learn
 from agnt5.store import browse
 from agnt5.store.opening import open_store
 from agnt5.store.store import Store
+from agnt5.telemetry.spans import outgoing
 
 PATIENCE_S = 10.0
 """How long a client's call rides out an outage of Redis before it raises `StoreUnavailableError`."""
@@ -449,9 +451,8 @@ class AsyncClient:
         store, dispatcher, _ = await self._open()
         what = f"signal {name!r}"
         operation = operation or uuid.uuid4().hex
-        body = encode_checked(
-            SignalReceived(name=name, payload=payload, op=operation), payload, what, self.settings.payload_limit
-        )
+        event = SignalReceived(name=name, payload=payload, op=operation, traceparent=outgoing().get(TRACEPARENT, ""))
+        body = encode_checked(event, payload, what, self.settings.payload_limit)
         dispatcher.send(await store.deliver(run_id, operation=operation, body=body))
 
     async def cancel(self, run_id: str, reason: str = "") -> None:

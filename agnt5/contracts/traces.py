@@ -59,10 +59,11 @@ def trace_of(run_id: str, headers: Mapping[str, str], started_ms: int) -> Trace:
 
     Rules of W3C Trace Context, level 1: an invalid header is as none, unknown versions are read as version 00.
     """
-    span_id = _digest(f"{run_id}@{started_ms}", 8)
+    own = _digest(f"{run_id}@{started_ms}", 24)
+    trace_id, span_id = own[:32], own[32:]
     match = _FORM.match(_header(headers, TRACEPARENT).strip())
     if match is None or not _valid(match):
-        return Trace(_digest(f"trace {run_id}@{started_ms}", 16), span_id)
+        return Trace(trace_id, span_id)
     return Trace(match[2], span_id, match[3], bool(int(match[4], 16) & _SAMPLED), _header(headers, TRACESTATE))
 
 
@@ -86,6 +87,8 @@ def _valid(match: re.Match[str]) -> bool:
 
 def _header(headers: Mapping[str, str], name: str) -> str:
     """A header by its name in any case."""
+    if not headers:
+        return ""
     if (found := headers.get(name)) is not None:
         return found
     return next((value for given, value in headers.items() if given.lower() == name), "")

@@ -280,11 +280,12 @@ class SignalRefused(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignalReceived(Event):
-    """Somebody sent this run a signal."""
+    """Somebody sent this run a signal. `traceparent` is the sender's place in a trace, where it has one."""
 
     name: str
     payload: Any = None
     op: str = ""
+    traceparent: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -357,7 +357,7 @@ class LiveFunction(LiveRun):
         answer: Event = SignalDelivered(seq=seq)
         failure: Agnt5Error | None = None
         try:
-            await self.host.signal(target, name, payload, operation=f"{self.run_id}#{seq}")
+            await self.host.signal(self, target, name, payload, operation=f"{self.run_id}#{seq}")
         except (RunNotFoundError, RunEndedError) as error:
             failure, answer = error, SignalRefused(seq=seq, error=error_data(error))
         await self.write(Batch(bodies=[journal.encode(answer)]))

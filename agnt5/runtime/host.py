@@ -280,9 +280,10 @@ class Host:
                 return await value
             return value
 
-    async def signal(self, target: str, name: str, payload: Any, *, operation: str) -> None:
-        """Deliver a signal once per operation."""
-        body = journal.encode(SignalReceived(name=name, payload=payload, op=operation))
+    async def signal(self, sender: LiveRun, target: str, name: str, payload: Any, *, operation: str) -> None:
+        """Deliver a run's signal once per operation."""
+        trace = self.observer.place_told(sender)
+        body = journal.encode(SignalReceived(name=name, payload=payload, op=operation, traceparent=trace))
         self.dispatcher.send(await self.store.deliver(target, operation=operation, body=body))
 
     def sent(self, applied: Applied) -> None:

@@ -6,7 +6,7 @@ Everything here is for work that really happens: nothing is told of what a repla
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from agnt5.store.replies import Claimed
 from agnt5.telemetry.spans import active
 
 if TYPE_CHECKING:
+    from agnt5.replay.events import Event
     from agnt5.runtime.host import Host
     from agnt5.runtime.live import LiveRun
     from agnt5.runtime.run_spans import RunSpans
@@ -64,10 +65,16 @@ class Observer:
             self._spans.activating()
         return self._figures.activation(live)
 
-    def activated(self, live: LiveRun, commands: int, *, ended: bool, replay: bool) -> None:
-        """A stretch of a workflow's code is over: the new commands that came of it, and whether it was the last."""
+    def activated(self, live: LiveRun, events: Sequence[Event], commands: int, *, ended: bool, replay: bool) -> None:
+        """A stretch of a workflow's code is over: the events that it was for, the number of new commands that came
+        of it, and whether it was the last.
+        """
         if self._spans is not None:
-            self._spans.activated(live, commands, ended=ended, replay=replay)
+            self._spans.activated(live, events, commands, ended=ended, replay=replay)
+
+    def place_told(self, live: LiveRun) -> str:
+        """The run's place in a trace as it is told to those whom it signals; "" where no spans are made."""
+        return "" if self._spans is None else live.trace.traceparent()
 
     def step(self, live: LiveRun, name: str) -> AbstractContextManager[Any]:
         """Around a step that is really run. What leaves it is the step's error."""

@@ -6,7 +6,7 @@ exists. A run that ends without a worker has none.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from agnt5.contracts.clock import now_ns
 from agnt5.contracts.errors import RunFailedError
 from agnt5.contracts.ids import entity_of, queue_of
 from agnt5.contracts.runs import Kind
+from agnt5.replay.events import Event, SignalReceived
 from agnt5.telemetry.spans_tracer import Tracing
 
 if TYPE_CHECKING:
@@ -46,13 +47,16 @@ class RunSpans:
         """A stretch of a workflow's code begins: nothing else runs on this loop until it is over."""
         self._begun_ns = now_ns()
 
-    def activated(self, live: LiveRun, commands: int, *, ended: bool, replay: bool) -> None:
-        """It is over. Told only if something came of it: a mere replay is silent."""
+    def activated(self, live: LiveRun, events: Sequence[Event], commands: int, *, ended: bool, replay: bool) -> None:
+        """It is over. Told only if something came of it: a mere replay is silent. Has links to who sent signals."""
         if not commands and not ended:
             return
         attributes = {**_about(live), "agnt5.commands": commands, "agnt5.replayed": replay}
         inside = self._tracing.inside(live.trace)
-        self._tracing.end(self._tracing.start("activation", attributes, context=inside, begun_ns=self._begun_ns))
+        fresh = events[live.claimed.seen :] if replay else events
+        senders = [event.traceparent for event in fresh if isinstance(event, SignalReceived) and event.traceparent]
+        span = self._tracing.start("activation", attributes, context=inside, begun_ns=self._begun_ns, linked=senders)
+        self._tracing.end(span)
 
     @contextmanager
     def step(self, live: LiveRun, name: str) -> Iterator[None]:

@@ -108,7 +108,7 @@ class LiveWorkflow(LiveRun):
             self._resume(opened_again=any(type(event) is RunReopened for event in events))
         commands = activation.commands
         ended = activation.outcome is not None
-        self.host.observer.activated(self, len(commands), ended=ended and self._outcome is None, replay=replay)
+        self.host.observer.activated(self, events, len(commands), ended=ended and self._outcome is None, replay=replay)
         if activation.outcome is None:
             if commands or not self.waiting:
                 self._obey(commands)
@@ -237,7 +237,7 @@ class LiveWorkflow(LiveRun):
         event: Event
         operation = f"{self.run_id}#{self.started.generation}.{command.seq}"
         try:
-            await self.host.signal(command.target, command.name, command.payload, operation=operation)
+            await self.host.signal(self, command.target, command.name, command.payload, operation=operation)
             event = SignalDelivered(seq=command.seq)
         except (RunNotFoundError, RunEndedError, JournalLimitError) as error:
             event = SignalRefused(seq=command.seq, error=error_data(error))

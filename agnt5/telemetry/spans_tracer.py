@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar, Token
 from typing import Any
@@ -23,7 +23,7 @@ from opentelemetry.trace.span import TraceState
 
 from agnt5.contracts.errors import RunFailedError
 from agnt5.contracts.masking import masked
-from agnt5.contracts.traces import Trace
+from agnt5.contracts.traces import TRACEPARENT, Trace, trace_of
 from agnt5.telemetry.spans import SCOPE
 
 FLUSH_S = 5.0
@@ -143,12 +143,13 @@ class Tracing:
 
     def start(
         self, name: str, attributes: Mapping[str, Any], *, context: Context | None = None,
-        kind: SpanKind = SpanKind.INTERNAL, begun_ns: int | None = None,
+        kind: SpanKind = SpanKind.INTERNAL, begun_ns: int | None = None, linked: Sequence[str] = (),
     ) -> Span:  # fmt: skip
-        """Begin a span below the current one, or below that of `context`."""
+        """Begin a span below the current one, or below that of `context`; `linked` are `traceparent` of others."""
         try:
+            links = [Link(_span_context(at, at.parent_id)) for at in map(_place, linked) if at.parent_id]
             return self._tracer.start_span(  # type: ignore[no-any-return]
-                name, context, kind, attributes=dict(attributes), start_time=begun_ns
+                name, context, kind, attributes=dict(attributes), links=links, start_time=begun_ns
             )
         except Exception as error:  # noqa: BLE001 - as above
             self._warn(error)
@@ -239,6 +240,10 @@ def _span_context(trace: Trace, span_id: str) -> SpanContext:
     state = TraceState.from_header([trace.state]) if trace.state else None
     flags = TraceFlags(TraceFlags.SAMPLED if trace.sampled else TraceFlags.DEFAULT)
     return SpanContext(int(trace.trace_id, 16), int(span_id, 16), is_remote=True, trace_flags=flags, trace_state=state)
+
+
+def _place(traceparent: str) -> Trace:
+    return trace_of("", {TRACEPARENT: traceparent}, 0)
 
 
 def _context(trace: Trace, span_id: str) -> Context:

@@ -6,6 +6,7 @@ import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -13,6 +14,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from support.cluster import ROOT, Cluster
 from support.llm_server import LLMServer, using
 from support.otlp import Collector, Told
+from support.waiting import until_sync
 from traced import SECRET
 
 from agnt5 import AsyncClient, TaskFailedError
@@ -20,7 +22,7 @@ from agnt5.web import create_api
 
 HERE = Path(__file__).parent
 CONSUMER, CLIENT, INTERNAL, ERROR = 5, 3, 1, 2
-SHIPPING = re.findall(r"```python\n(# shipping.py.*?)```", (ROOT / "docs" / "tracing.md").read_text(), re.DOTALL)[0]
+SHIPPING, STARTING = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "tracing.md").read_text(), re.DOTALL)
 CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
@@ -72,7 +74,7 @@ def test_one_trace_from_the_client_to_children_on_two_workers_an_entity_and_a_mo
     tracer = TracerProvider().get_tracer("shop")
     with tracer.start_as_current_span("POST /orders") as request:
         run = cluster.client.start("traced_here.order")
-        result = run.result(timeout=30)
+        result = run.result(timeout=120)  # LiteLLM is loaded meanwhile
     caller = request.get_span_context()
     assert result["first"]["pid"] != result["second"]["pid"]
 
@@ -174,9 +176,11 @@ async def test_the_http_api_takes_a_requests_place_or_that_of_its_own_span(clust
 
 
 def test_the_guides_spans_are_below_their_runs(cluster, collector):
-    run = cluster.client.start("shipping.ship", {"order": "17"})
-    assert run.result(timeout=20) == "label of 17"
-    ship = collector.run(run.id)
+    names: dict[str, Any] = {"client": cluster.client, "tracer": TracerProvider().get_tracer("shop")}
+    exec(compile(STARTING, "docs/tracing.md", "exec"), names)
+    assert names["run"].result(timeout=20) == "label of 17"
+    ship = collector.run(names["run"].id)
+    assert ship.parent_id != ""
     assert collector.one("packing", ship).attributes["warehouse"] == "north"
     printed = collector.one("print", collector.one("attempt", collector.one("shipping.label", ship)))
     assert (printed.attributes["printer"], printed.attributes["characters"]) == ("p-2", 11)
@@ -212,10 +216,14 @@ def test_a_killed_workers_trace_hangs_together_and_a_replay_is_silent(cluster, c
     run = cluster.client.start("traced_here.survivor")
     (before,) = collector.wait(lambda: [one for one in collector.of(run.id) if one.name == "step before"], "the step")
     collector.wait(lambda: len(found := activations(collector, run.id)) == 3 and found, "its activations")
-    worker = cluster.nodes[0]
+    worker, claims = cluster.nodes[0], cluster.field(run.id, "claims")
     worker.kill()
     worker.restart()
-    run.signal("go")
+    until_sync(
+        lambda: cluster.field(run.id, "claims") != claims, 20.0, "it is claimed, so that the signal comes behind"
+    )
+    with TracerProvider().get_tracer("shop").start_as_current_span("POST /go") as sender:
+        run.signal("go")
     assert run.result(timeout=30) == "done"
     survivor = collector.run(run.id)
     assert survivor.parent_id == ""
@@ -226,6 +234,10 @@ def test_a_killed_workers_trace_hangs_together_and_a_replay_is_silent(cluster, c
     assert across.attributes["leg"] == 2
     assert names(collector.below(survivor)).count("over") == 1
     assert len(activations(collector, run.id)) == 5  # after the signal, and after the last step
+    at = sender.get_span_context()
+    assert [one.links for one in activations(collector, run.id) if one.links] == [
+        [(f"{at.trace_id:032x}", f"{at.span_id:016x}")]
+    ]
     assert cluster.noted("before") == [""]
     assert before.resource["service.instance.id"] != across.resource["service.instance.id"]
 

@@ -28,6 +28,7 @@ class Told:
     message: str
     attributes: dict[str, Any]
     events: list[tuple[str, dict[str, Any]]]
+    links: list[tuple[str, str]]
     resource: dict[str, Any] = field(repr=False)
     scope: str = ""
 
@@ -117,7 +118,7 @@ class Collector:
 
     def wait(self, found: Callable[[], list[Told]], what: str) -> list[Told]:
         """Wait until something is found."""
-        return until_sync(found, 15.0, f"a span of {what}")
+        return until_sync(found, 30.0, f"a span of {what}")
 
 
 def _told(span: Any, resource: dict[str, Any], scope: str) -> Told:
@@ -133,6 +134,7 @@ def _told(span: Any, resource: dict[str, Any], scope: str) -> Told:
         message=span.status.message,
         attributes=_plain(span.attributes),
         events=[(event.name, _plain(event.attributes)) for event in span.events],
+        links=[(link.trace_id.hex(), link.span_id.hex()) for link in span.links],
         resource=resource,
         scope=scope,
     )

@@ -27,8 +27,9 @@ from agnt5.llm.responses import LLMResponse, ToolCall, Usage
 from agnt5.replay.events import StepCompleted
 from agnt5.replay.machine import Machine
 from agnt5.runtime.model_spans import CAPTURE, model_span
+from agnt5.sdk import spans as sdk_spans
 from agnt5.sdk.port import ModelCall, RunInfo
-from agnt5.telemetry import spans, spans_export
+from agnt5.telemetry import spans, spans_export, spans_tracer
 from agnt5.telemetry.spans import NO_SPAN, current_span_id, outgoing, start_tracing, with_outgoing
 from agnt5.telemetry.spans_tracer import Tracing
 
@@ -159,6 +160,18 @@ def test_what_leaves_a_block_is_its_error_and_cancelling_is_none(recorded):
     assert failed.attributes["error.type"] == "ValueError"
     assert (cancelled.status.status_code, cancelled.events) == (StatusCode.UNSET, ())
     assert cancelled.attributes["agnt5.interrupted"] is True
+
+
+def test_errors_and_attributes_are_masked_whoever_exports_them(recorded, monkeypatch):
+    masker = Masker()
+    masker.learn("KEY", "very-secret-value")
+    for module in (spans_tracer, sdk_spans):
+        monkeypatch.setattr(module, "masked", masker.masked)
+    ctx, _ = function_ctx()
+    with pytest.raises(ValueError, match="very-secret"), ctx.trace_span().start("fails", key="very-secret-value"):
+        raise ValueError("very-secret-value")
+    assert recorded.spans["fails"].status.description == "[secret:KEY]"
+    assert "very-secret-value" not in recorded.spans["fails"].to_json()
 
 
 def test_a_workflows_block_is_recorded_once_and_keeps_its_id_in_a_replay(recorded):
