@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,14 +75,14 @@ def read(key: str, text: bytes) -> Rule:
 
 
 class ConfigCopy:
-    """What is set in Redis, as this process knows it. Looking at `rules` costs nothing; `rules` is never changed.
+    """What is set in Redis, as this process knows it. Looking at `rules` costs nothing, and is safe from any thread.
 
     Publications bring each change at once; `refresh` finds those that were missed. What is known stays known while
     Redis is away. What cannot be read is left out, told once in the log and listed in `broken`.
     """
 
     def __init__(self, link: Link, on_change: Callable[[list[str]], None] | None = None) -> None:
-        self.rules: Mapping[str, Rule] = {}
+        self.rules: dict[str, Rule] = {}
         self.version = -1
         self.broken: dict[str, str] = {}
         self._link = link
@@ -126,9 +126,12 @@ class ConfigCopy:
             return int(version) == self.version
         name = key.decode()
         self.version = int(version)
-        kept = {known: rule for known, rule in self.rules.items() if known != name}
-        self.broken.pop(name, None)
-        self.rules = kept | dict(self._readable([(name, text)] if text else []))
+        if readable := dict(self._readable([(name, text)] if text else [])):
+            self.rules.update(readable)  # in place: thousands of changes may come in a second
+        else:
+            self.rules.pop(name, None)
+            if not text:
+                self.broken.pop(name, None)
         self._tell([name])
         return True
 

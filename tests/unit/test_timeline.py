@@ -303,3 +303,9 @@ def test_maps_within_items_are_told_within_the_outer_map_when_they_are_many():
     ]
     moments = collapse(timeline([START, opened(total=6, of="calls"), *inner]))
     assert [(moment.kind, len(moment.parts)) for moment in moments] == [("run", 0), ("map", 6)]
+
+
+def test_a_read_of_config_is_a_quiet_line():
+    assert told(ev.ConfigRead(at=1, seq=1, key="new_tax", value=True)) == [("config new_tax = True", "note", None)]
+    of_user = ev.ConfigRead(at=1, seq=2, key="group", value="treatment", unit="user-7")
+    assert told(of_user) == [("config group for user-7 = 'treatment'", "note", None)]

@@ -224,6 +224,17 @@ def test_hostile_json_is_refused_or_kept(ann, text):
     assert answer.status_code == 201 or problem(answer, answer.status_code)
 
 
+def test_config_is_listed(cluster, ann):
+    cluster.client.set_config("http.tax", True, rollout=25, by="ann", comment="a quarter")
+    (found,) = [one for one in ann.get("/config").json()["configs"] if one["key"] == "http.tax"]
+    assert found.pop("changed_at")
+    assert found == {
+        "key": "http.tax", "rule": {"value": True, "rollout": 25}, "text": "true (true or false) for 25 %", "wrong": "",
+        "changed_by": "ann", "comment": "a quarter",
+    }  # fmt: skip
+    cluster.client.unset_config("http.tax")
+
+
 def test_handlers_and_workers_are_told(ann):
     found = {one["address"]: one for one in ann.get("/handlers").json()["handlers"]}
     assert found["web_shop.add"]["parameters"][0] == {"name": "a", "required": True, "schema": {"type": "integer"}}
