@@ -10,6 +10,7 @@ from agnt5.contracts.settings import Settings
 from agnt5.store import keys
 from agnt5.store.link import Link
 from agnt5.store.store import Store
+from agnt5.store.watching import watch_of
 from agnt5.store.wire import Address
 
 logger = logging.getLogger("agnt5.store")
@@ -26,6 +27,7 @@ async def open_store(settings: Settings, *, name: str, patience_s: float | None 
     may evict keys, or holds a store of another shard count or format.
     """
     link = Link(settings.redis_url, name=name.replace(" ", "_"), patience_s=patience_s)
+    link.watch = watch_of()
     await link.connect()
     try:
         await check_server(link)
