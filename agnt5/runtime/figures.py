@@ -33,13 +33,13 @@ class RunFigures:
         handler = live.handler
         self._to.claimed(handler.address, first=claimed.first)
         if by_message:
-            self._to.queue_delay(queue_of(handler.service), (claimed.now_ms - claimed.queued_ms) / 1000)
+            self._to.queue_delay(queue_of(handler.service), max(0, claimed.now_ms - claimed.queued_ms) / 1000)
         if handler.kind is Kind.WORKFLOW:
             self._to.replayed(handler.address, claimed.length)
-        elif handler.kind is Kind.ENTITY and handler.mode == "write" and claimed.first:
+        elif handler.kind is Kind.ENTITY and handler.mode == "write" and claimed.first and claimed.entries:
             # one that stood in line was queued when it got the lock, or came to its host with it
             got_lock_ms = claimed.queued_ms if by_message else claimed.now_ms
-            self._to.lock_wait(handler.address, (got_lock_ms - _created_ms(claimed)) / 1000)
+            self._to.lock_wait(handler.address, max(0, got_lock_ms - _created_ms(claimed)) / 1000)
 
     def attempt(self, live: LiveRun) -> AbstractContextManager[Any]:
         return self._to.attempt(live.handler.address)
