@@ -11,7 +11,6 @@ from agnt5.contracts.ids import queue_of
 from agnt5.contracts.runs import Kind
 from agnt5.replay.events import RunStarted
 from agnt5.sdk.port import ModelCall
-from agnt5.store.link import Link
 from agnt5.store.replies import Claimed
 from agnt5.telemetry.figures import NOTHING, current
 
@@ -22,30 +21,11 @@ if TYPE_CHECKING:
 _STATES = [(kind.value, state) for kind in Kind for state in ("running", "waiting")]
 
 
-class LinkFigures:
-    """What one link does. It counts itself; here the difference is told now and then."""
-
-    def __init__(self) -> None:
-        self._told = (0, 0, 0)
-
-    def turned(self, link: Link) -> None:
-        """Tell what came since the last time."""
-        figures = current()
-        if not figures.on:
-            return
-        link.watch = figures.round_trip
-        now = (link.calls, link.writes, link.reconnects)
-        calls, writes, reconnects = (new - old for new, old in zip(now, self._told, strict=True))
-        self._told = now
-        figures.store(calls=calls, writes=writes, reconnects=reconnects)
-
-
 class RunFigures:
     """One host's."""
 
     def __init__(self) -> None:
         self._to = current()
-        self._link = LinkFigures()
 
     def claimed(self, live: LiveRun, claimed: Claimed, *, by_message: bool) -> None:
         if not self._to.on:
@@ -53,13 +33,13 @@ class RunFigures:
         handler = live.handler
         self._to.claimed(handler.address, first=claimed.first)
         if by_message:
-            self._to.queue_delay(queue_of(handler.service), (claimed.now_ms - claimed.queued_ms) / 1000)
+            self._to.queue_delay(queue_of(handler.service), max(0, claimed.now_ms - claimed.queued_ms) / 1000)
         if handler.kind is Kind.WORKFLOW:
             self._to.replayed(handler.address, claimed.length)
-        elif handler.kind is Kind.ENTITY and handler.mode == "write" and claimed.first:
+        elif handler.kind is Kind.ENTITY and handler.mode == "write" and claimed.first and claimed.entries:
             # one that stood in line was queued when it got the lock, or came to its host with it
             got_lock_ms = claimed.queued_ms if by_message else claimed.now_ms
-            self._to.lock_wait(handler.address, (got_lock_ms - _created_ms(claimed)) / 1000)
+            self._to.lock_wait(handler.address, max(0, got_lock_ms - _created_ms(claimed)) / 1000)
 
     def attempt(self, live: LiveRun) -> AbstractContextManager[Any]:
         return self._to.attempt(live.handler.address)
@@ -95,8 +75,9 @@ class RunFigures:
     def ended(self, live: LiveRun, status: str) -> None:
         if self._to.on:
             started: RunStarted | None = getattr(live, "started", None)  # None: it ended before its code began
-            took_s = None if started is None else max(0, live.host.clock_ms() - started.at) / 1000
-            self._to.ended(live.handler.address, status, took_s)
+            # the store's time up to the claim, our own since then: no two clocks are compared
+            took_ms = None if started is None else live.claimed.now_ms - started.at + live.host.since_ms(live.begun_s)
+            self._to.ended(live.handler.address, status, None if took_ms is None else max(0, took_ms) / 1000)
 
     def parked(self, live: LiveRun) -> None:
         self._to.parked(live.handler.address)
@@ -109,7 +90,6 @@ class RunFigures:
         for live in host.live.values():
             counts[live.handler.kind.value, "waiting" if live.waiting else "running"] += 1
         self._to.hosted(counts)
-        self._link.turned(host.store.link)
 
 
 def _created_ms(claimed: Claimed) -> int:

@@ -6,7 +6,6 @@ import asyncio
 from collections import defaultdict
 
 from agnt5.contracts.settings import Settings
-from agnt5.runtime.figures import LinkFigures
 from agnt5.store import keys
 from agnt5.store.store import Store
 from agnt5.telemetry.figures import Queue, current
@@ -23,7 +22,6 @@ class Looks:
         self._store = store
         self._settings = settings
         self._due_s = 0.0
-        self._link = LinkFigures()
 
     async def turn(self) -> None:
         """Beat makes a turn: say so, and look around if it is time to."""
@@ -36,7 +34,6 @@ class Looks:
         if loop.time() < self._due_s:
             return
         self._due_s = loop.time() + LOOK_S
-        self._link.turned(self._store.link)
         link, shards = self._store.link, range(self._store.shards)
         since_ms = now_ms - self._settings.liveness_timeout_ms
         queues, open_runs, refused, hosts = await asyncio.gather(

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
 from typing import Any
 
 from agnt5.contracts.errors import ConfigurationError, StoreFullError, StoreUnavailableError
 from agnt5.store.scripts import Script
+from agnt5.store.watching import EVERY, LinkWatch
 from agnt5.store.wire import Address, Wire, pack
 
 logger = logging.getLogger("agnt5.store")
@@ -25,9 +25,6 @@ STALL_S = 10.0
 TICK_S = 0.25
 HOLD_S = 0.5
 """How long a call waits that the server could not take (out of memory, disk full) before it is sent again."""
-
-WATCH_EVERY = 4
-"""Of so many writes, the round trip of one is measured where somebody watches."""
 
 _AGAIN = ("LOADING", "READONLY", "MASTERDOWN", "TRYAGAIN", "CLUSTERDOWN", "BUSY ")
 _FULL = ("OOM", "MISCONF", "NOREPLICAS")
@@ -61,7 +58,7 @@ class Link:
     `patience_s`: how long a call may wait through an outage before it raises `StoreUnavailableError`; None
     waits for as long as it takes (what a worker wants). A server that is full counts as an outage for those who
     wait without limit, because a numbered write cannot be left out; others get `StoreFullError` at once.
-    `watch` is told how many seconds the first call of a write took to its reply: of each fourth write, one at a time.
+    `watch`, where there is one, is told of calls, writes, reconnects and round trips.
     """
 
     def __init__(self, url: str, *, name: str = "agnt5", patience_s: float | None = None) -> None:
@@ -70,7 +67,7 @@ class Link:
         self.reconnects = 0
         self.calls = 0
         self.writes = 0
-        self.watch: Callable[[float], None] | None = None
+        self.watch: LinkWatch | None = None
         self._watched: Call | None = None
         self._watched_since_s = 0.0
         self._wire: Wire | None = None
@@ -116,6 +113,8 @@ class Link:
     async def close(self) -> None:
         """Give up the connection; calls still open raise `StoreUnavailableError`."""
         self._closed = True
+        if self.watch is not None:
+            self.watch.turned(self)
         if self._mending:
             self._mending.cancel()
         if self._timer:
@@ -158,7 +157,7 @@ class Link:
         calls, self._unsent = self._unsent, []
         self._sent.extend(calls)
         self.writes += 1
-        if self.watch is not None and self._watched is None and self.writes % WATCH_EVERY == 0:
+        if self.watch is not None and self._watched is None and self.writes % EVERY == 0:
             assert self._loop is not None
             self._watched, self._watched_since_s = calls[0], self._loop.time()
         self._wire.write(calls[0].data if len(calls) == 1 else b"".join([call.data for call in calls]))
@@ -171,7 +170,7 @@ class Link:
         if call is self._watched and self.watch is not None:
             assert self._loop is not None
             self._watched = None
-            self.watch(self._loop.time() - self._watched_since_s)
+            self.watch.round_trip(self._loop.time() - self._watched_since_s)
         if isinstance(reply, Exception):
             self._on_error(call, str(reply))
         elif call.script is not None and type(reply) is list and reply[0] == b"GAP" and self._goes_behind(call):
@@ -270,6 +269,8 @@ class Link:
         assert self._loop is not None
         now = self._loop.time()
         self._timer = self._loop.call_later(TICK_S, self._tick)
+        if self.watch is not None:
+            self.watch.turned(self)
         if self.patience_s is not None:
             self._expire()
         replies, since = self._stall

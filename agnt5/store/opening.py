@@ -11,6 +11,7 @@ from agnt5.payload_keys import sealer_of
 from agnt5.store import keys
 from agnt5.store.link import Link
 from agnt5.store.store import Store
+from agnt5.store.watching import watch_of
 from agnt5.store.wire import Address
 
 logger = logging.getLogger("agnt5.store")
@@ -28,6 +29,7 @@ async def open_store(settings: Settings, *, name: str, patience_s: float | None 
     """
     sealer = sealer_of(settings)
     link = Link(settings.redis_url, name=name.replace(" ", "_"), patience_s=patience_s)
+    link.watch = watch_of()
     await link.connect()
     try:
         await check_server(link)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -79,10 +79,8 @@ class Figures:
     def store(self, *, calls: int, writes: int, reconnects: int) -> None:
         """What a link did since it was told last."""
 
-    @property
-    def round_trip(self) -> Callable[[float], None] | None:
-        """To be told of round trips, in seconds; None where nobody wants to know."""
-        return None
+    def round_trip(self, seconds: float) -> None:
+        """A call took so long from its write to its reply."""
 
     # ---- beat, and whoever sweeps
 

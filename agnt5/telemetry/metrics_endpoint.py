@@ -9,6 +9,7 @@ import contextlib
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -23,7 +24,7 @@ TURN_S = 5.0
 
 
 class Endpoint:
-    """One process's server of metrics, in threads of its own."""
+    """One process's server of metrics, in threads of its own, until the process ends."""
 
     def __init__(self, ports: range, host: str, registry: Any, tidy: Callable[[], None] | None = None) -> None:
         self._ports = ports
@@ -32,7 +33,6 @@ class Endpoint:
         self._tidy = tidy
         self._server: Any = None
         self._told = False
-        self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="agnt5-metrics", daemon=True)
 
     def open(self) -> None:
@@ -40,15 +40,8 @@ class Endpoint:
         os.register_at_fork(after_in_child=self._forked)
         self._thread.start()
 
-    def close(self) -> None:
-        """Serve no more."""
-        self._stop.set()
-        if self._server is not None:
-            self._server.shutdown()
-            self._server.server_close()
-
     def _run(self) -> None:
-        while not self._stop.is_set():
+        while True:
             try:
                 if self._server is None:
                     self._bind()
@@ -56,7 +49,7 @@ class Endpoint:
                     self._tidy()
             except Exception as error:  # noqa: BLE001 - a thread that ends would never try again
                 self._tell_once(f"serving metrics: {error!r}")
-            self._stop.wait(TURN_S)
+            time.sleep(TURN_S)
 
     def _bind(self) -> None:
         from prometheus_client import start_http_server  # noqa: PLC0415 - only where it is served
@@ -142,10 +135,3 @@ def serve(settings: Settings) -> None:
         _Process.endpoint.open()
     except Exception:
         logger.exception("metrics are not served; all else goes on")
-
-
-def stop() -> None:
-    """Serve no more."""
-    endpoint, _Process.endpoint = _Process.endpoint, None
-    if endpoint is not None:
-        endpoint.close()

@@ -182,11 +182,7 @@ class PrometheusFigures(Figures):
         self._tell(writes, "agnt5_store_writes")
         self._tell(reconnects, "agnt5_store_reconnects")
 
-    @property
-    def round_trip(self) -> Callable[[float], None] | None:
-        return self._round_trip
-
-    def _round_trip(self, seconds: float) -> None:
+    def round_trip(self, seconds: float) -> None:
         self._tell(seconds, "agnt5_store_round_trip_seconds")
 
     # ---- beat

@@ -206,7 +206,6 @@ def test_a_folder_that_cannot_be_made_or_a_port_that_is_taken_is_told_and_stops_
             taken.close()
         while metrics_endpoint._Process.endpoint._server is None and time.monotonic() < end:
             time.sleep(0.01)
-        metrics_endpoint.stop()
         """,
         tmp_path,
         TAKEN="yes" if taken else "",
