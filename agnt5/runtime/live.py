@@ -120,8 +120,10 @@ class LiveRun:
         SINK.set(self.host.logs)
         SILENT.set(self.silent)
 
-    def own_context(self) -> Context:
-        """The current context, entered: what calls us may be another run's code."""
+    def own_context(self) -> Context | None:
+        """The current context, entered: what calls us may be another run's code. None where it is ours already."""
+        if FIELDS.get() is self._fields:
+            return None
         context = copy_context()
         context.run(self.enter)
         return context

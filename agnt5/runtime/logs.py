@@ -36,6 +36,10 @@ def connect(kind: str) -> None:
     def tasks(logger: Any = None, format: str = "", **_: Any) -> None:  # noqa: A002 - Celery's name
         _dress(logger, kind, ours=format == DEFAULT_TASK_LOG_FMT)
 
+    @signals.celeryd_after_setup.connect(weak=False)  # type: ignore[untyped-decorator]  # Celery is untyped
+    def worker(**_: Any) -> None:
+        prepare()
+
 
 def _dress(logger: Any, kind: str, *, ours: bool) -> None:
     for handler in logger.handlers if logger is not None else ():

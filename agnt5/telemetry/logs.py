@@ -66,11 +66,12 @@ def mark_records(elsewhere: Elsewhere | None = None) -> None:
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:
     """All fields of a record: its run's, then those of `extra=`, which win."""
     own = record.__dict__
-    said = "data" if str(record.name).startswith("celery.") else None  # the message's arguments once more
     found = dict(own.get("agnt5") or {})
     if isinstance(fields := own.get("fields"), dict):  # what a filter changed or took away is so
-        found.update((name, value) for name, value in fields.items() if name in TAKEN or name in own)
-    found.update((name, value) for name, value in own.items() if name not in _NO_FIELDS and name != said)
+        found |= {name: value for name, value in fields.items() if name in TAKEN or name in own}
+    found |= {name: value for name, value in own.items() if name not in _NO_FIELDS}
+    if str(record.name).startswith("celery."):
+        found.pop("data", None)  # the message's arguments once more
     return found
 
 

@@ -135,20 +135,20 @@ def utc(at_s: float) -> str:
 def to_json(value: Any) -> str:
     """JSON on one line, in ASCII; whatever has no JSON form becomes its `repr`. Never raises."""
     try:
-        return json.dumps(value, allow_nan=False, default=_repr)
+        return _ENCODER.encode(value)
     except (TypeError, ValueError, RecursionError):
         if isinstance(value, dict):
-            return json.dumps({str(name): _plain(one) for name, one in value.items()})
-        return json.dumps(_repr(value))
+            return _ENCODER.encode({str(name): _plain(one) for name, one in value.items()})
+        return _ENCODER.encode(_repr(value))
 
 
 def _plain(value: Any) -> Any:
     """A value that has a JSON form, or its `repr`."""
     try:
-        json.dumps(value, allow_nan=False, default=_repr)
+        _ENCODER.encode(value)
     except (TypeError, ValueError, RecursionError):
         return _repr(value)
-    return json.loads(json.dumps(value, allow_nan=False, default=_repr))
+    return value
 
 
 def _repr(value: Any) -> str:
@@ -156,3 +156,6 @@ def _repr(value: Any) -> str:
         return repr(value)
     except Exception:  # noqa: BLE001 - user code
         return f"<{type(value).__name__}>"
+
+
+_ENCODER = json.JSONEncoder(allow_nan=False, default=_repr)

@@ -100,7 +100,11 @@ class Keeper:
         if self._lines >= FLUSH_LINES:
             self.flush()
         elif self._timer is None:
-            self._timer = self._loop.call_later(FLUSH_S, self.flush)
+            self._timer = self._loop.call_later(FLUSH_S, self._due)
+
+    def _due(self) -> None:
+        self._timer, self._asked = None, False  # first, and also where nothing is left: the next line asks anew
+        self.flush()
 
     def flush(self, run_id: str | None = None) -> None:
         """Put what waits (of one run) on its way now, before whatever is written next."""

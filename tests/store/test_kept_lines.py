@@ -175,6 +175,17 @@ async def test_a_line_that_waits_for_company_comes_by_itself(store, redis_url, l
     await until(lambda: messages(redis_url))
 
 
+async def test_a_line_comes_by_itself_also_after_another_run_has_taken_its_lines_along(store, redis_url, loud):
+    await runs.create(store, "r")
+    await runs.create(store, "other")
+    keeps = keeper(store)
+    as_run(keeps, lambda: say("ends"), "other")
+    keeps.flush("other")
+    await asyncio.sleep(2 * logs_kept.FLUSH_S)  # until there was nothing to flush
+    as_run(keeps, lambda: say("alone"))
+    await until(lambda: messages(redis_url))
+
+
 async def test_of_a_flood_only_the_latest_lines_are_sent(store, redis_url, admin, loud):
     await runs.create(store, "r")
     keeps = keeper(store, 10)

@@ -21,8 +21,8 @@ TIMEOUT_S = 60
 
 COMMAND_NEEDS = [
     "agnt5.cli.main", "agnt5.cli.approvals", "agnt5.cli.commands", "agnt5.cli.config", "agnt5.cli.doctor",
-    "agnt5.cli.entities", "agnt5.cli.output", "agnt5.cli.show", "agnt5.client", "agnt5.client.sync", "rich.console",
-    "rich.table",
+    "agnt5.cli.entities", "agnt5.cli.logs", "agnt5.cli.output", "agnt5.cli.show", "agnt5.client", "agnt5.client.sync",
+    "rich.console", "rich.table",
 ]  # fmt: skip
 
 

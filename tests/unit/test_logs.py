@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import structlog
+from opentelemetry.sdk.trace import TracerProvider
 
 from agnt5.contracts.masking import MASKER, Masker
 from agnt5.sdk.observability import RunLog
@@ -121,8 +122,6 @@ def test_the_step_that_runs_is_told_also_in_threads_that_inherit_it(heard):
 
 
 def test_the_span_that_opentelemetry_records_is_told(heard):
-    from opentelemetry.sdk.trace import TracerProvider
-
     def traced() -> tuple[str, str]:
         with TracerProvider().get_tracer("t").start_as_current_span("work") as span:
             logging.getLogger("lib").info("said")
@@ -197,7 +196,7 @@ def test_what_a_filter_changes_or_takes_away_is_so(heard):
     log = run_log()
     log.logger.addFilter(redact)
     try:
-        log.info("said", extra={"first": 1, "password": "hunter22", "card": 4111, "name": "Ann"})
+        log.info("said", extra={"first": 1, "password": "hunter22", "card": 4111, "name": "Ann"})  # noqa: G101
     finally:
         log.logger.removeFilter(redact)
     assert list(fields_of(heard.last).items())[-3:] == [("first", 1), ("password", "***"), ("name", "Ann")]
@@ -260,7 +259,7 @@ def test_a_json_line_has_time_level_logger_message_fields_and_exception(heard):
         try:
             raise ValueError("no\ngood")
         except ValueError:
-            logging.getLogger("lib").error("failed\nin two lines", exc_info=True, extra={"size": 3})
+            logging.getLogger("lib").exception("failed\nin two lines", extra={"size": 3})
 
     in_run(fail)
     heard.last.created, heard.last.msecs = 1796053871.358916, 358.0
