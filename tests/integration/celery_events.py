@@ -9,7 +9,6 @@ from typing import Any
 from support.cluster import Cluster
 from support.waiting import until_sync
 
-
 _ENDS = {"task-failed", "task-succeeded"}
 
 
