@@ -146,6 +146,11 @@ class Masker:
         self._known: _Known | None = None
         self._told: dict[tuple[str, ...], None] = {}
 
+    @property
+    def knows(self) -> bool:
+        """Whether there is anything to mask."""
+        return self._known is not None
+
     def learn(self, name: str, value: str) -> bool:
         """Mask `value` from now on, as `[secret:name]`; also its lines and its JSON, URL and base64 forms.
 

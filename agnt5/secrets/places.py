@@ -15,6 +15,9 @@ from agnt5.secrets.provider import field_of, split_key
 PREFIX = "AGNT5_SECRET_"
 FILE = "_FILE"
 
+FILES = 300
+"""Files of the folder that are known before they are read."""
+
 
 def variable(key: str) -> str:
     """The environment variable of a key: `openai_api_key` -> `AGNT5_SECRET_OPENAI_API_KEY`."""
@@ -83,7 +86,7 @@ class LocalSecrets:
 
     def _files(self) -> list[Path]:
         try:
-            return sorted(path for path in self._folder.iterdir() if path.is_file())[:1000]
+            return sorted(path for path in self._folder.iterdir() if path.is_file())[:FILES]
         except OSError:
             return []
 

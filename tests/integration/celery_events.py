@@ -9,9 +9,11 @@ from typing import Any
 from support.cluster import Cluster
 from support.waiting import until_sync
 
+_ENDS = {"task-failed", "task-succeeded"}
+
 
 def told_of(cluster: Cluster, act: Callable[[], Any]) -> list[dict[str, Any]]:
-    """The events of tasks that an act brings about, until one has failed or succeeded."""
+    """The events of the task that `act` sends and gives, until it has failed or succeeded."""
     heard: list[dict[str, Any]] = []
     ended = threading.Event()
 
@@ -29,9 +31,9 @@ def told_of(cluster: Cluster, act: Callable[[], Any]) -> list[dict[str, Any]]:
     thread.start()
     try:
         until_sync(lambda: any(event["type"].startswith("worker-") for event in heard), 20.0)
-        act()
-        until_sync(lambda: any(event["type"] in {"task-failed", "task-succeeded"} for event in heard), 20.0)
+        sent = act()
+        until_sync(lambda: any(event["type"] in _ENDS and event["uuid"] == sent.id for event in heard), 20.0)
     finally:
         ended.set()
         thread.join()
-    return [event for event in heard if event["type"].startswith("task-")]
+    return [event for event in heard if event.get("uuid") == sent.id]

@@ -107,7 +107,7 @@ class Events:
         try:
             self._socket = socket.create_connection(("127.0.0.1", self._port), timeout=_SYNC_S)
             self._socket.settimeout(None)
-            self._socket.sendall(b"PSUBSCRIBE *celeryev*\r\n")
+            self._socket.sendall(b"CLIENT SETNAME leaks\r\nPSUBSCRIBE *celeryev*\r\n")
         except OSError:  # it was killed; who starts it again calls this again
             self._socket = None
             return self
