@@ -356,6 +356,16 @@ def test_payloads_of_all_sorts_have_the_limit_of_their_plain_size(small):
     assert len(journal_of(small, shouting.id)[-1]) < 40_000
 
 
+def test_a_live_run_that_gets_what_its_worker_cannot_open_is_parked(small):
+    run = small.client.start("sealed_kit.patient", {"text": "short"})
+    until_sync(lambda: b"SignalAwaited" in b"".join(journal_of(small, run.id)), 20.0)
+    assert small.field(run.id, "host")
+    with client_with(small, K2) as stranger:
+        stranger.signal(run.id, "go", "on")
+    until_sync(lambda: "'k2'" in (small.field(run.id, "trouble") or ""), 20.0)
+    assert (run.status(), small.field(run.id, "host")) == ("waiting", "")
+
+
 # ---- helpers
 
 
