@@ -78,7 +78,7 @@ class Sealer:
 
     def values(self, data: Iterable[bytes], run_id: str) -> list[bytes]:
         """The JSON of several values of a run."""
-        return [self.value(one, run_id) for one in data]
+        return list(data) if self.codec is None else [self.value(one, run_id) for one in data]
 
     def body(self, data: bytes, run_id: str) -> bytes:
         """A journal body: all of its fields that are not in `CLEAR`."""
@@ -94,7 +94,7 @@ class Sealer:
 
     def bodies(self, data: Iterable[bytes], run_id: str) -> list[bytes]:
         """Several journal bodies."""
-        return [self.body(one, run_id) for one in data]
+        return list(data) if self.codec is None else [self.body(one, run_id) for one in data]
 
     def members(self, data: bytes, run_id: str) -> bytes:
         """Members of a JSON object with a comma before each, as scripts add them to an entry."""

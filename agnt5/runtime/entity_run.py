@@ -25,22 +25,27 @@ class LiveEntity(LiveFunction):
 
     snapshot: Snapshot
 
-    def start(self, events: list[Event]) -> Coroutine[Any, Any, None]:
+    def begin(self, entries: list[bytes]) -> Coroutine[Any, Any, None] | None:
+        """As every run, once its state can be opened. Raises `SealedPayloadError`; nothing has begun then."""
         entity = entity_of(self.run_id)
         assert entity is not None
+        sealer, found = self.host.store.sealer, self.snapshot.state
         self.entity = entity
+        self._stale = [key for key, value in found.items() if not self.snapshot.opened and sealer.is_stale(value)]
+        self._found = {key: sealer.open_state(value, entity, key) for key, value in found.items()}
+        return super().begin(entries)
+
+    def start(self, events: list[Event]) -> Coroutine[Any, Any, None]:
         self._nonce = ""
         self._changes: tuple[dict[str, bytes], list[str]] = ({}, [])
-        settings, sealer = self.host.settings, self.host.store.sealer
-        found = self.snapshot.state
-        self._stale = [key for key, value in found.items() if sealer.is_stale(value)]
+        settings = self.host.settings
         self.state = StateBuffer(
-            {key: sealer.open_state(value, entity, key) for key, value in found.items()},
+            self._found,
             writable=self._writes,
             model=self.handler.state_model,
             limit=settings.payload_limit,
             total_limit=settings.state_limit,
-            what=f"entity {entity}",
+            what=f"entity {self.entity}",
         )
         return super().start(events)
 
@@ -93,8 +98,10 @@ class LiveEntity(LiveFunction):
 
     def after_end(self, applied: Applied, status: Ending, payload: bytes) -> None:
         if applied.heir is not None:
-            state = self.state.after() if status == "completed" else self.snapshot.state
-            self.host.adopt(applied.heir, replace(self.snapshot, state=state, holder=applied.heir.run_id))
+            left = self.snapshot
+            if status == "completed":
+                left = replace(left, state=self.state.after(), opened=True)
+            self.host.adopt(applied.heir, replace(left, holder=applied.heir.run_id))
         if self.started.parent is not None and CALL_OPTION in self.started.options:
             seq, _ = self.started.options[CALL_OPTION]
             self.host.spawn(self._answer(answer_body(seq, status, payload)))

@@ -13,10 +13,14 @@ from agnt5.store.store import Store
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """An entity as a call finds it: a JSON value a state key, maybe sealed, and the run that holds its lock."""
+    """An entity as a call finds it: a JSON value a state key, and the run that holds its lock.
+
+    Values are as they are stored, maybe sealed; `opened`: they come from the call before, which has stored them.
+    """
 
     state: dict[str, bytes]
     holder: str
+    opened: bool = False
 
 
 def look_at_entity(store: Store, run_id: str) -> Awaitable[Snapshot]:

@@ -41,11 +41,13 @@ _TITLES: dict[type[err.Agnt5Error], tuple[int, str]] = {
     err.JournalLimitError: (409, "The run's journal is full"),
     err.StoreFullError: (503, "The store is full"),
     err.StoreUnavailableError: (503, "The store does not answer"),
+    err.SealedPayloadError: (503, "A value is sealed and cannot be opened here"),
 }
 """Errors that a client can do something about. The name of the class, as `run-not-found`, is the problem's type."""
 
 _HIDDEN: dict[type[err.Agnt5Error], str] = {
     err.StoreFullError: "Redis is at its memory limit. Nothing was changed; try again later.",
+    err.SealedPayloadError: "The server does not have the key of a value, or it was changed. Its log tells more.",
     err.StoreUnavailableError: "Redis did not answer in time. Repeating the request with the same id or"
     " Idempotency-Key is safe.",
 }

@@ -225,6 +225,11 @@ def test_keys_come_change_and_go_while_runs_go_on(changing, monkeypatch, capsys)
     assert newest.call(lambda client: client.states(["broken"]))[0].trouble == cluster.field("broken", "trouble")
     assert [state.input for state in newest.runs() if state.id == "broken"] == ["(sealed with key k1)"]
     assert journal_of(cluster, "broken")[:-1] == before
+    locked = keys.entity("Vault/locked", cluster.shards)
+    cluster.admin.hset(locked, "of", Sealer(AesGcmCodec({"k1": bytes([1]) * 32})).state(b'"x"', "Vault/locked", "of"))
+    call = newest.start("Vault.keep", {"name": "of", "text": "y"}, key="locked")
+    queued = newest.start("Vault.keep", {"name": "of", "text": "z"}, key="locked")
+    until_sync(lambda: "'k1'" in (cluster.field(call.id, "trouble") or ""), 20.0)
     told(monkeypatch, K2)
     assert doctor.check(cluster.server.url, fix=False, settle_s=0, json=True) == 0
     findings = json.loads(capsys.readouterr().out)["findings"]
@@ -241,6 +246,11 @@ def test_keys_come_change_and_go_while_runs_go_on(changing, monkeypatch, capsys)
     renew(worker, K21)
     assert both.get("broken").result(timeout=20) == ["broken", "at last", "broken after"]
     assert cluster.field("broken", "trouble") is None
+    assert [both.wait(run.id, timeout=20) for run in (call, queued)] == ["x, now y", "y, now z"]
+    kept = cluster.admin.hget(keys.entity("Vault/v", cluster.shards), "plain")
+    line = [both.start("Vault.keep", {"name": "of", "text": str(number)}, key="v") for number in range(30)]
+    assert [run.result(timeout=20) for run in line][-1] == "28, now 29"
+    assert cluster.admin.hget(keys.entity("Vault/v", cluster.shards), "plain") == kept  # not written with each call
     for client in (plain, first, both, newest):
         client.close()
 
@@ -344,6 +354,16 @@ def test_payloads_of_all_sorts_have_the_limit_of_their_plain_size(small):
     with pytest.raises(TaskFailedError, match=r"x\.\.\. \(300,000 characters, over AGNT5_PAYLOAD_LIMIT\)"):
         shouting.result(timeout=20)
     assert len(journal_of(small, shouting.id)[-1]) < 40_000
+
+
+def test_a_live_run_that_gets_what_its_worker_cannot_open_is_parked(small):
+    run = small.client.start("sealed_kit.patient", {"text": "short"})
+    until_sync(lambda: b"SignalAwaited" in b"".join(journal_of(small, run.id)), 20.0)
+    assert small.field(run.id, "host")
+    with client_with(small, K2) as stranger:
+        stranger.signal(run.id, "go", "on")
+    until_sync(lambda: "'k2'" in (small.field(run.id, "trouble") or ""), 20.0)
+    assert (run.status(), small.field(run.id, "host")) == ("waiting", "")
 
 
 # ---- helpers

@@ -65,7 +65,8 @@ class Api:
         if tokens is not None:
             self._command += ["--tokens", str(tokens)]
         self._env = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("AGNT5_")},
+            # AGNT5_PAYLOAD_KEYS is for running the tests on sealed values
+            **{key: text for key, text in os.environ.items() if not key.startswith("AGNT5_") or "PAYLOAD_KEYS" in key},
             "AGNT5_REDIS_URL": redis_url,
             "PYTHONPATH": os.pathsep.join(map(str, (FOLDER, TESTS, ROOT))),
             "PYTHONUNBUFFERED": "1",
