@@ -180,11 +180,6 @@ class Masker:
         with self._lock:
             self._values, self._forms, self._known, self._told = {}, {}, None, {}
 
-    @property
-    def knows(self) -> bool:
-        """Whether there is anything to mask."""
-        return self._known is not None
-
     def masked(self, text: str) -> str:
         """`text` without known values."""
         return text if self._known is None else self._known.masked(text)

@@ -30,8 +30,12 @@ class HostEffects:
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self.flags: FlagPort = host.flags
         self._unpriced: set[str] = set()
+
+    @property
+    def flags(self) -> FlagPort:
+        """Config values. See `HostPort`."""
+        return self._host.flags
 
     @property
     def secrets(self) -> SecretReader:

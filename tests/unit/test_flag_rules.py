@@ -48,7 +48,10 @@ def test_a_variant_that_grows_into_the_next_one_keeps_its_units(unit, weights, m
         assert rule(variants=after).answer("k", unit, NOBODY) == "v0"
 
 
-@given(units, st.dictionaries(st.text(min_size=1).filter(str.strip), st.floats(0, 1e6), min_size=1, max_size=8))
+@given(
+    units,
+    st.dictionaries(st.text(min_size=1, max_size=200).filter(str.strip), st.floats(0, 1e6), min_size=1, max_size=8),
+)
 def test_a_variant_without_weight_is_nobodys(unit, variants):
     if sum(variants.values()):
         assert variants[rule(variants=variants).answer("k", unit, NOBODY)] > 0

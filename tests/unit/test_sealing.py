@@ -101,7 +101,8 @@ def test_what_has_nothing_of_a_user_is_not_touched():
 
 
 def test_each_field_of_an_event_is_known_to_be_clear_or_not():
-    sealed = {"comment", "data", "error", "form", "input", "key", "options", "payload", "reason", "result", "value"}
+    sealed = {"comment", "data", "error", "form", "input", "key", "options", "payload", "reason", "result"}
+    sealed |= {"unit", "value"}
     fields = {item.name for kind in journal.KINDS.values() for item in dataclasses.fields(kind)}
     assert fields - CLEAR == sealed, "a field is new: is it a user's value, or does a script or a doctor need it?"
 
