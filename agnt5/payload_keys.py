@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from agnt5.contracts.errors import ConfigurationError
-from agnt5.contracts.settings import Settings, read_payload_keys
+from agnt5.contracts.readers import read_payload_keys
+from agnt5.contracts.settings import Settings
 from agnt5.sealing import PayloadCodec, Sealer
 
 if TYPE_CHECKING:

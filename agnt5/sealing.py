@@ -31,7 +31,8 @@ CLEAR = frozenset(
     {
         "approver", "assignees", "at", "attempt", "change", "deadline", "decision", "due_ms", "e", "generation",
         "handler", "headers", "holds", "host", "id", "kind", "name", "op", "parent", "priority", "queue", "quorum",
-        "requester", "required_roles", "retry_at_ms", "root", "self_approval", "seq", "took_ms", "target", "traceparent", "why",
+        "requester", "required_roles", "retry_at_ms", "root", "self_approval", "seq", "took_ms", "target",
+        "traceparent", "why",
     }
 )  # fmt: skip
 """Fields of journal entries that are never sealed. All others are, also those that a later release adds."""

@@ -13,7 +13,7 @@ from agnt5.cli.place import chosen_url
 from agnt5.client import Client
 from agnt5.client.key_use import KeyUse, key_uses, reseal
 from agnt5.contracts.errors import InvalidInputError
-from agnt5.contracts.settings import read_payload_keys
+from agnt5.contracts.readers import read_payload_keys
 
 
 def new_key(key_id: str) -> None:

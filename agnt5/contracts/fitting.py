@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any, NoReturn
 
 from agnt5.contracts.errors import InvalidInputError
-from agnt5.contracts.settings import duration_ms
+from agnt5.contracts.readers import duration_ms
 
 _ON = frozenset({"true", "on", "yes", "1"})
 _OFF = frozenset({"false", "off", "no", "0"})

@@ -10,7 +10,7 @@ from typing import Any
 
 from agnt5.contracts.errors import ConfigurationError
 from agnt5.contracts.ids import CHILD
-from agnt5.contracts.masking import masked
+from agnt5.contracts.masking import masked, masked_json
 from agnt5.telemetry.logs import OF_A_RUN, RUN_LOGGER, RunFields, exception_of, fields_of, mark_records, text_of
 
 FORMATS = ("console", "json")
@@ -67,7 +67,7 @@ class JsonLines(logging.Formatter):
                 key += "_"
             line[key] = value
         line.update({name: text for name, text in end.items() if text})
-        return masked(to_json(line))
+        return masked_json(to_json(line).encode()).decode()
 
 
 class ConsoleLines(logging.Formatter):

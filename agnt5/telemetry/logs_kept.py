@@ -12,7 +12,7 @@ from contextvars import Context
 from itertools import count
 from typing import Any
 
-from agnt5.contracts.masking import masked
+from agnt5.contracts.masking import masked_json
 from agnt5.telemetry.current import FIELDS, SINK
 from agnt5.telemetry.logs import RUN_LOGGER, exception_of, fields_of, is_repeated, text_of
 from agnt5.telemetry.logs_format import to_json
@@ -196,7 +196,7 @@ def line_of(record: logging.LogRecord) -> bytes:
         "fields": {name: value for name, value in fields_of(record).items() if name not in run or value != run[name]},
         "exception": exception_of(record),
     }
-    data = masked(to_json(line)).encode()
+    data = masked_json(to_json(line).encode())
     return data if len(data) <= LINE_BYTES else _cut(json.loads(data))
 
 
