@@ -240,7 +240,7 @@ def test_a_secret_at_the_cut_of_a_long_traceback_is_masked_whole(known):
         try:
             raise ValueError(KEY + "x" * (16_384 - len("\n") - padding))  # noqa: TRY301
         except ValueError as error:
-            assert not secret_values.found_in(error_data(error)["traceback"])
+            assert KEY[-6:] not in error_data(error)["traceback"]
 
 
 def test_events_are_masked_where_users_fill_them_and_nowhere_else(known, caplog):
