@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Iterable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from itertools import repeat
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from agnt5 import codec
 from agnt5.client import approvals as asked
@@ -17,44 +15,25 @@ from agnt5.client import budgets as spending
 from agnt5.client import configuration as configured
 from agnt5.client import entities as stored
 from agnt5.client.approvals import ApprovalState
-from agnt5.client.both import read_both
 from agnt5.client.budgets import BudgetState
-from agnt5.client.catalog import Budgets, Catalog, HandlerLike, address_of
+from agnt5.client.catalog import Budgets, HandlerLike, address_of
 from agnt5.client.configuration import ConfigAnswer, ConfigChange, ConfigState
 from agnt5.client.entities import EntityCaller, EntityState
-from agnt5.client.fleet import Fleet, read_fleet
-from agnt5.client.follow import Followed, Follows, Page, Place, following, read_page
-from agnt5.client.listing import RunPage, page_of_runs
-from agnt5.client.logs import LogLine, read_logs
+from agnt5.client.reader import RunReader
 from agnt5.client.run import AsyncRun
-from agnt5.client.runs import RunState, outcome_of, state_of
-from agnt5.client.streams import Chunk, ChunkPage, ChunkPlace, StreamReset, Streams, known, read_chunks, values_of
-from agnt5.client.waiting import Waits
-from agnt5.contracts.clock import to_ms
 from agnt5.contracts.errors import InvalidInputError
 from agnt5.contracts.ids import entity_name
-from agnt5.contracts.runs import RunStatus
-from agnt5.contracts.settings import Settings
 from agnt5.contracts.traces import TRACEPARENT
-from agnt5.replay import journal
-from agnt5.replay.events import Event, SignalReceived
-from agnt5.runtime.dispatch import Dispatcher, open_dispatcher
+from agnt5.replay.events import SignalReceived
 from agnt5.runtime.encoding import encode_checked
 from agnt5.runtime.starting import start_run
 from agnt5.sdk.entities import type_name
-from agnt5.secrets.known import learn
-from agnt5.store import browse
-from agnt5.store.opening import open_store
-from agnt5.store.store import Store
 from agnt5.telemetry.spans import outgoing
-
-PATIENCE_S = 10.0
-"""How long a client's call rides out an outage of Redis before it raises `StoreUnavailableError`."""
 
 BATCH = 1000
 
 
-class AsyncClient:
+class AsyncClient(RunReader):
     """Starts and reads runs. Connects on first use; one for each event loop and process is enough.
 
     `redis_url` and `broker_url` default to AGNT5_REDIS_URL and AGNT5_BROKER_URL; other keyword arguments are those
@@ -62,39 +41,6 @@ class AsyncClient:
 
     Every change it makes is safe to repeat: a call whose answer was lost can be made again.
     """
-
-    def __init__(self, redis_url: str | None = None, *, broker_url: str | None = None, **settings: Any) -> None:
-        given = {"redis_url": redis_url, "broker_url": broker_url, **settings}
-        self.settings = Settings.from_env(**{key: value for key, value in given.items() if value is not None})
-        learn(self.settings)
-        self._opening: asyncio.Task[tuple[Store, Dispatcher, Waits]] | None = None
-        self.catalog = Catalog(self._store)
-        self._follows: Follows | None = None
-        self._streams: Streams | None = None
-
-    async def __aenter__(self) -> Self:
-        await self._open()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Close the connections."""
-        if self._opening is not None:
-            store, dispatcher, waits = await self._opening
-            if self._follows is not None:
-                await self._follows.close()
-                self._follows = None
-            if self._streams is not None:
-                await self._streams.close()
-                self._streams = None
-            await dispatcher.flush()
-            await waits.close()
-            await store.link.close()
-            self._opening = None
 
     # ---- starting
 
@@ -173,138 +119,10 @@ class AsyncClient:
         """What workers have announced: address -> `{kind, doc, parameters: [{name, required, schema}], ...}`."""
         return await self.catalog.learn()
 
-    # ---- reading
-
     async def get(self, run_id: str) -> AsyncRun:
         """The run of an id. Raises `RunNotFoundError`."""
         await self.state(run_id)
         return AsyncRun(self, run_id)
-
-    async def state(self, run_id: str) -> RunState:
-        """A run's state. Raises `RunNotFoundError`."""
-        store, _, _ = await self._open()
-        return state_of(await browse.record(store, run_id))
-
-    async def states(self, run_ids: Sequence[str]) -> list[RunState]:
-        """The states of many runs in one write; ids of no run are left out."""
-        store, _, _ = await self._open()
-        return [state_of(record) for record in await browse.records(store, list(run_ids)) if record is not None]
-
-    async def last_event(self, run_id: str) -> tuple[RunState, Event]:
-        """A run's state and its newest journal entry, in one read. Raises `RunNotFoundError`."""
-        store, _, _ = await self._open()
-        record = await browse.record(store, run_id)
-        return state_of(record), journal.decode(record.last)
-
-    async def history(self, run_id: str) -> list[Event]:
-        """The journal of a run's current generation. Raises `RunNotFoundError`."""
-        store, _, _ = await self._open()
-        await browse.record(store, run_id)
-        return [journal.decode(store.sealer.open(entry, run_id)) for entry in await store.entries(run_id, 0)]
-
-    async def logs(self, run_id: str, *, limit: int | None = None, level: str = "") -> list[LogLine]:
-        """The log lines that are kept with a run (AGNT5_LOG_KEEP), oldest first, of all its attempts.
-
-        `limit`: only the latest so many; `level`: only those of this level and above. A running run's latest lines come
-        within a quarter of a second, those of an ended one are there. Raises `RunNotFoundError`, `InvalidInputError`.
-        """
-        store, _, _ = await self._open()
-        return await read_logs(store, run_id, limit=limit, level=level)
-
-    async def history_page(self, run_id: str, *, after: Place | str | None = None, limit: int = 100) -> Page:
-        """Up to `limit` journal entries after a place; without one, from the beginning of the current generation.
-
-        Goes on over generations as far as their journals are kept. Raises `RunNotFoundError`, `InvalidInputError`.
-        """
-        store, _, _ = await self._open()
-        return await read_page(store, run_id, following(after), limit)
-
-    async def follow(self, run_id: str, *, after: Place | str | None = None) -> AsyncGenerator[Followed]:
-        """Each journal event of a run as it comes, over generations, until the run has ended.
-
-        `after` is the place of the last event that is known (`Followed.place`, or its text `0.17`); without it the
-        current generation is told from its beginning. New events come within a quarter of a second, the end at
-        once. Rides out short outages. Raises `RunNotFoundError`, `InvalidInputError`, `StoreUnavailableError`: go on
-        with `after` then.
-        """
-        store, _, waits = await self._open()
-        if self._follows is None:
-            self._follows = Follows(store, waits)
-        async with aclosing(self._follows.follow(run_id, following(after))) as events:
-            async for one in events:
-                yield one
-
-    async def chunks(
-        self, run_id: str, *, after: ChunkPlace | str | None = None
-    ) -> AsyncGenerator[Chunk | StreamReset]:
-        """Each chunk that a run yields, with its place, as it comes; from the first, or after a place that is known.
-
-        A run that is tried again yields anew: a `StreamReset` says that what came before it is void. Ends with the
-        run, and raises what `AsyncRun.result` raises if that failed. Rides out short outages. Raises
-        `RunNotFoundError`, `InvalidInputError`, `StoreUnavailableError`: go on with `after` then.
-        """
-        store, _, _ = await self._open()
-        if self._streams is None:
-            self._streams = Streams(store)
-        async with aclosing(self._streams.chunks(run_id, known(after))) as chunks:
-            async for chunk in chunks:
-                yield chunk
-
-    async def follow_with_chunks(self, run_id: str) -> AsyncGenerator[Followed | Chunk | StreamReset]:
-        """`follow` and `chunks` as one: journal events and chunks in the order in which they came to the store.
-
-        From the beginning of the current generation, and in the same order to each reader, whenever it comes; only
-        what a later attempt made void is not told again. Chunks come at once, and with them the events before them.
-        The run's end is its last journal event: no outcome is raised. Else raises what both of them raise.
-        """
-        store, _, waits = await self._open()
-        self._streams = self._streams or Streams(store)
-        self._follows = self._follows or Follows(store, waits)
-        async with aclosing(read_both(store, self._streams, self._follows, run_id)) as found:
-            async for one in found:
-                yield one
-
-    def stream(self, run_id: str, *, after: ChunkPlace | str | None = None) -> AsyncGenerator[Any]:
-        """`chunks` as the values that were yielded, in JSON form, and `StreamReset`."""
-        return values_of(self.chunks(run_id, after=after))
-
-    async def chunk_page(self, run_id: str, *, after: ChunkPlace | str | None = None, limit: int = 100) -> ChunkPage:
-        """Up to `limit` of the chunks that are there after a place. Raises `RunNotFoundError`, `InvalidInputError`."""
-        store, _, _ = await self._open()
-        return await read_chunks(store, run_id, known(after), limit)
-
-    async def run_page(
-        self, *, status: RunStatus | str | None = None, handler: HandlerLike | None = None, limit: int = 50,
-        cursor: str | None = None,
-    ) -> RunPage:  # fmt: skip
-        """`runs` in pages: give back a page's `cursor` for the next one. Raises `InvalidInputError`."""
-        store, _, _ = await self._open()
-        wanted = None if status is None else _status(status)
-        address = None if handler is None else address_of(handler)
-        return await page_of_runs(store, status=wanted, handler=address, limit=limit, cursor=cursor)
-
-    async def fleet(self) -> Fleet:
-        """The workers that live, and the runs that wait for them."""
-        store, _, _ = await self._open()
-        return await read_fleet(store, liveness_timeout_ms=self.settings.liveness_timeout_ms)
-
-    async def runs(
-        self, *, status: RunStatus | str | None = None, handler: HandlerLike | None = None, limit: int = 50
-    ) -> list[RunState]:
-        """Root runs, newest first: those that have not ended, then the ended ones within retention."""
-        page = await self.run_page(status=status, handler=handler, limit=limit)
-        found = page.runs
-        while page.cursor is not None and len(found) < limit:
-            page = await self.run_page(status=status, handler=handler, limit=limit - len(found), cursor=page.cursor)
-            found += page.runs
-        return found
-
-    async def wait(self, run_id: str, timeout: float | timedelta | None = None) -> Any:  # noqa: ASYNC109 - the public name
-        """The result of a run by id, as plain JSON data. See `AsyncRun.result`."""
-        store, _, waits = await self._open()
-        timeout_ms = to_ms(timeout)
-        ended = await waits.ended(run_id, None if timeout_ms is None else timeout_ms / 1000)
-        return outcome_of(run_id, ended, store.sealer)
 
     # ---- entities
 
@@ -472,32 +290,3 @@ class AsyncClient:
         """
         store, dispatcher, _ = await self._open()
         dispatcher.send(await store.reopen(run_id))
-
-    async def opened(self) -> tuple[Store, Dispatcher]:
-        """The store and the way for messages, for tools that look below this client's methods."""
-        store, dispatcher, _ = await self._open()
-        return store, dispatcher
-
-    async def _open(self) -> tuple[Store, Dispatcher, Waits]:
-        if self._opening is None:
-            self._opening = asyncio.ensure_future(self._connect())
-        try:
-            return await asyncio.shield(self._opening)
-        except BaseException:
-            if self._opening.done():
-                self._opening = None
-            raise
-
-    async def _store(self) -> Store:
-        return (await self._open())[0]
-
-    async def _connect(self) -> tuple[Store, Dispatcher, Waits]:
-        store = await open_store(self.settings, name="agnt5:client", patience_s=PATIENCE_S)
-        return store, await open_dispatcher(store, self.settings), Waits(store)
-
-
-def _status(status: RunStatus | str) -> RunStatus:
-    try:
-        return RunStatus(status)
-    except ValueError:
-        raise InvalidInputError(f"status {status!r}: one of {', '.join(RunStatus)} is needed") from None

@@ -1,8 +1,7 @@
 """Every code block of the Context API runs verbatim, on a real `celery worker` and `celery beat`.
 
 The blocks are taken from `context-api.md` when the tests run; only the names around them are supplied
-(`surroundings.py`). Blocks whose APIs do not exist yet are listed in `NOT_YET`; adding such an API fails a test here
-until its block is covered.
+(`surroundings.py`).
 """
 
 from __future__ import annotations
@@ -102,9 +101,6 @@ ELLIPSIS_TAKEN_OUT = "LLM with Tool Execution"
 by name. It is run without the `, ...` of those two calls, and else as it is.
 """
 
-NOT_YET = {}
-"""Blocks that are not run yet -> the name on `ctx` that they wait for."""
-
 HEAD = """\
 from agnt5 import entity, function, workflow
 from surroundings import *
@@ -158,19 +154,13 @@ def cluster(models, collector) -> Iterator[Cluster]:
 # ---- nothing is forgotten
 
 
-def test_each_block_of_the_text_is_run_here_or_known_to_be_missing():
-    assert set(BLOCKS) == {*AS_THEY_ARE, *IN_A_WORKFLOW, ELLIPSIS_TAKEN_OUT, *NOT_YET}
+def test_each_block_of_the_text_is_run_here():
+    assert set(BLOCKS) == {*AS_THEY_ARE, *IN_A_WORKFLOW, ELLIPSIS_TAKEN_OUT}
 
 
-@pytest.mark.parametrize("block", NOT_YET)
-@pytest.mark.xfail(raises=AttributeError, strict=True, reason="the API does not exist yet")
-def test_a_new_api_has_its_block_covered_in_this_file(block):
-    getattr(Context, NOT_YET[block])
-
-
-def test_each_api_of_the_reference_tables_exists_or_is_known_to_be_missing():
+def test_each_api_of_the_reference_tables_exists():
     listed = set(re.findall(r"^\| `(?:await )?ctx\.(\w+)", TEXT, re.MULTILINE))
-    assert {name for name in listed if not hasattr(Context, name)} <= {*NOT_YET.values()}
+    assert [name for name in listed if not hasattr(Context, name)] == []
 
 
 # ---- orchestration
