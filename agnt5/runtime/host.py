@@ -16,7 +16,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import count
 from typing import Any
 
 from agnt5.contracts.clock import now_ms
@@ -35,6 +34,7 @@ from agnt5.runtime.effects import HostEffects
 from agnt5.runtime.entity_run import LiveEntity
 from agnt5.runtime.exits import contained
 from agnt5.runtime.function_run import LiveFunction
+from agnt5.runtime.housekeeping import Housekeeping
 from agnt5.runtime.live import LiveRun
 from agnt5.runtime.logs import prepare
 from agnt5.runtime.observer import Observer
@@ -55,16 +55,11 @@ logger = logging.getLogger("agnt5.runtime")
 SUSPECT_CRASHES = 2
 """After so many killed hosts a run is tried alone, so that only the guilty one is blamed."""
 
-RECONCILE_TURNS = 30
-"""Seconds between two comparisons with what the store lists as ours; after a reconnect it is done at once."""
-
-CONFIG_TURNS = 3
-"""Seconds between two looks at the version of config: a change whose publication was lost is found then."""
-
-CONFIG_CHANNEL = keys.CONFIG_CHANNEL.encode()
-
 SUSPECT_S = 30.0
 """A suspect that lived this long alone is no longer one."""
+
+
+CONFIG_CHANNEL = keys.CONFIG_CHANNEL.encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +98,14 @@ class Host:
         self.flags = HostFlags(store.link, {}) if flags is None else flags
         self.calls = Calls(self)
         self.effects = HostEffects(self)
+        self.house = Housekeeping(self)
         self.observer = Observer()
         self.logs = logs_kept.Keeper(
             partial(store.keep, most=settings.log_keep), self.loop, writer=self.name[-12:], most=settings.log_keep,
             offset_ms=lambda: self.clock_offset_ms,
         )  # fmt: skip
-        self._claiming: set[str] = set()
-        self._idle: OrderedDict[str, LiveRun] = OrderedDict()
+        self.claiming: set[str] = set()
+        self.idlers: OrderedDict[str, LiveRun] = OrderedDict()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._threads = ThreadPoolExecutor(max_workers=64, thread_name_prefix="agnt5-sync")
         self._alone = asyncio.Lock()
@@ -123,7 +119,7 @@ class Host:
         await self._mail.subscribe(keys.host_channel(self.name), keys.CONFIG_CHANNEL)
         await self.flags.open()  # behind the subscription, so that no change is missed
         self.observer.turned(self)
-        self.spawn(self._housekeeping())
+        self.spawn(self.house.run())
 
     # ---- messages
 
@@ -238,11 +234,11 @@ class Host:
     @contextlib.contextmanager
     def taking(self, run_id: str) -> Iterator[None]:
         """The store may list a run as ours before we know of it: meanwhile `reconcile` leaves it alone."""
-        self._claiming.add(run_id)
+        self.claiming.add(run_id)
         try:
             yield
         finally:
-            self._claiming.discard(run_id)
+            self.claiming.discard(run_id)
 
     # ---- what live runs use
 
@@ -304,14 +300,14 @@ class Host:
 
     def idle(self, live: LiveRun) -> None:
         """A run waits now: it is the last to be parked."""
-        self._idle[live.run_id] = live
-        self._idle.move_to_end(live.run_id)
+        self.idlers[live.run_id] = live
+        self.idlers.move_to_end(live.run_id)
 
     def forget(self, live: LiveRun) -> None:
         """A run is no longer ours."""
         if self.live.get(live.run_id) is live:
             del self.live[live.run_id]
-            self._idle.pop(live.run_id, None)
+            self.idlers.pop(live.run_id, None)
 
     def refuse(self, live: LiveRun, error: BaseException) -> None:
         """The run and this code do not fit: park it untouched until the next deploy, and say so in its record."""
@@ -324,12 +320,6 @@ class Host:
         pending = self.store.refuse(live.own, seen=seen, trouble=trouble)
         live.leave()
         self.spawn(_done(pending))
-
-    async def wake_refused(self) -> None:
-        """A new worker may have the code that fits: queue what earlier ones refused."""
-        for shard in range(self.store.shards):
-            for run_id in await self.store.link.call("SMEMBERS", keys.refused(shard)):
-                self.dispatcher.send(await self.store.wake(run_id.decode()))
 
     # ---- events
 
@@ -344,67 +334,10 @@ class Host:
 
     def _recheck(self) -> None:
         """The channel was cut for a while: what was published then is read from the journals."""
-        self.spawn(self._check(list(self.live.values())))
+        self.spawn(self.house.check(list(self.live.values())))
         self.spawn(self.flags.copy.refresh())
 
-    async def _check(self, lives: list[LiveRun]) -> None:
-        pending = self.store.lengths([live.run_id for live in lives])
-        for live, length in zip(lives, pending, strict=True):
-            live.check(await length)
-
-    async def _housekeeping(self) -> None:
-        """Once a second: read again what waits, with growing distance, and park what has waited long."""
-        reconnects = self.store.link.reconnects
-        for turn in count(1):
-            await asyncio.sleep(1.0)
-            self.observer.turned(self)
-            if reconnects != self.store.link.reconnects or turn % RECONCILE_TURNS == 0:
-                reconnects = self.store.link.reconnects
-                self.spawn(self.reconcile())
-            if turn % CONFIG_TURNS == 0:
-                self.spawn(self.flags.copy.refresh())
-            now = self.loop.time()
-            due = [live for live in self.live.values() if _doubled(now - live.idle_since_s)]
-            if due:
-                await self._check(due)
-            await self._park_idle(now)
-
-    async def reconcile(self) -> None:
-        """Agree with the store on what is ours.
-
-        A server that came back from an older state (AOF everysec) lists runs that we have finished, and has
-        forgotten claims that we have made. The first nobody would ever go on with; the second are others' by now.
-        """
-        await self.reaped()
-        for shard in range(self.store.shards):
-            for member in await self.store.link.call("SMEMBERS", keys.owned(shard, self.name)):
-                run_id = member.decode()
-                if run_id not in self.live and run_id not in self._claiming:
-                    logger.warning("run %s is listed as ours and is not; it is queued again", run_id)
-                    self.dispatcher.send(await self.store.disown(run_id, host=self.name))
-
-    async def _park_idle(self, now: float) -> None:
-        linger_s = self.settings.linger_ms / 1000 if self.linger else 0.0
-        excess = len(self._idle) - self.settings.max_hosted
-        parked: list[Awaitable[bool]] = []
-        for at, live in enumerate(list(self._idle.values())):
-            if at >= excess and now - live.idle_since_s < linger_s:
-                break
-            if live.waiting and live.handler.kind is Kind.WORKFLOW:
-                parked.append(live.park())
-        if parked:
-            await asyncio.gather(*parked)
-
     # ---- end
-
-    async def reaped(self) -> None:
-        """We were taken for dead: drop every run that another host owns by now."""
-        lives = list(self.live.values())
-        pending = [self.store.link.call("HGET", keys.run(live.run_id, self.store.shards), "epoch") for live in lives]
-        for live, epoch in zip(lives, pending, strict=True):
-            if (await epoch) != live.own.epoch.encode():
-                logger.warning("run %s was taken over while this worker looked dead", live.run_id)
-                live.leave()
 
     async def drain(self, grace_s: float) -> None:
         """Warm shutdown: park workflows, wait for functions, hand back what is still there after `grace_s`."""
@@ -464,9 +397,3 @@ async def _done(pending: Awaitable[Any]) -> None:
         await pending
     except StaleEpochError as error:
         logger.warning("%s", error)
-
-
-def _doubled(waited_s: float) -> bool:
-    """True in the seconds 1, 2, 4, 8, 16... of a wait."""
-    second = int(waited_s)
-    return second > 0 and second & (second - 1) == 0

@@ -66,7 +66,7 @@ class Liveness:
         self._host.clock_offset_ms = int(store_ms) - (asked_ms + now_ms()) // 2
         if state == b"NEW" and self._listed and not self._host.draining:
             logger.warning("host %s had been taken for dead", self._host.name)
-            self._host.loop.call_soon_threadsafe(lambda: self._host.spawn(self._host.reaped()))
+            self._host.loop.call_soon_threadsafe(lambda: self._host.spawn(self._host.house.reaped()))
         self._listed = True
 
     def _watch_loop(self) -> None:

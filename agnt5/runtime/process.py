@@ -122,7 +122,7 @@ class Runtime:
         self._liveness = Liveness(host, self.settings.redis_url, interval_s=self.settings.heartbeat_ms / 1000)
         await self._liveness.start()
         await self.announce(store)
-        host.spawn(host.wake_refused())
+        host.spawn(host.house.wake_refused())
         return host
 
     def dispatcher(self, store: Store) -> Awaitable[Dispatcher]:
