@@ -49,9 +49,6 @@ async def start_run(store: Store, settings: Settings, request: StartRequest, han
     """
     limit = settings.payload_limit
     data = codec.dumps(request.input, what=f"input of {request.handler} (run {request.run_id})", limit=limit)
-    if request.headers:
-        what = f"headers of {request.handler} (run {request.run_id})"
-        codec.dumps(dict(request.headers), what=what, limit=limit)
     digest = store.sealer.digest(data)
     service = request.handler.partition(".")[0]
     options = handler.options if handler else None

@@ -139,7 +139,7 @@ def test_a_journal_past_its_limit_fails_its_run_and_names_the_remedy(cluster):
 
 def test_a_run_that_is_full_takes_no_more_signals_and_still_ends(cluster):
     run = cluster.client.start("attacked.waiter")
-    with pytest.raises(Agnt5Error, match="journal is full"):
+    with pytest.raises(Agnt5Error, match="the limit is reached"):
         for number in range(250):
             run.signal("other", number)
     run.cancel()

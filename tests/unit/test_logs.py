@@ -14,7 +14,7 @@ import pytest
 import structlog
 from opentelemetry.sdk.trace import TracerProvider
 
-from agnt5.contracts.masking import MASKER, Masker
+from agnt5.contracts.masking import MASKER
 from agnt5.sdk.observability import RunLog
 from agnt5.telemetry import logs_format
 from agnt5.telemetry.current import FIELDS, SILENT, STEP
@@ -342,15 +342,11 @@ def test_colours_are_for_terminals_of_those_who_want_them(heard, monkeypatch):
 
 
 @pytest.fixture
-def secret(monkeypatch) -> str:
-    masker = Masker()
-    masker.learn("stripe", 'very "hidden"\nkey')
-    for name in ("masked", "knows"):
-        assert hasattr(MASKER, name)
-    monkeypatch.setattr("agnt5.telemetry.logs_format.masked", masker.masked)
-    monkeypatch.setattr("agnt5.telemetry.logs.masked", masker.masked)
-    monkeypatch.setattr("agnt5.telemetry.logs.MASKER", masker)
-    return 'very "hidden"\nkey'
+def secret() -> Iterator[str]:
+    value = 'very "hidden"\nkey'
+    MASKER.learn("stripe", value)
+    yield value
+    MASKER.forget()
 
 
 def test_secrets_are_masked_in_message_fields_and_exception(heard, secret):

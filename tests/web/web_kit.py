@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterable, Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
@@ -38,9 +39,12 @@ PEOPLE = {
 """Name -> roles and scopes."""
 
 
+_FILES = count(1)
+
+
 def people(folder: Path) -> tuple[Path, dict[str, str]]:
     """A file of tokens for all people, and their tokens."""
-    secrets = {name: secret_values.made(f"{folder} {name}", prefix=PREFIX) for name in PEOPLE}
+    secrets = {name: secret_values.made(f"{folder} {name} {next(_FILES)}", prefix=PREFIX) for name in PEOPLE}
     tokens = [
         Token(name, frozenset(roles), frozenset(scopes), digest(secrets[name]))
         for name, (roles, scopes) in PEOPLE.items()
