@@ -92,7 +92,7 @@ class Settings:
     """A file with more payload keys, a key a line: the first seals where `payload_keys` has none."""
     payload_codec: Any = _setting(None, readers.payload_codec(), shown=False)  # noqa: RUF009 - as all the others
     """What seals in the place of payload keys: an `agnt5.sealing.PayloadCodec`, or `module:name` of one."""
-    event_values: str = _setting("", readers.text("'shown' or 'hidden'", r"shown|hidden"))
+    event_values: str = _setting("", readers.choice("shown", "hidden"))
     """Whether Celery's events show values and errors of runs; by default only where nothing is sealed."""
 
     heartbeat_ms: int = _setting(1000, readers.duration(50))

@@ -114,7 +114,8 @@ async def tenant(ctx: Context) -> list[str | None]:
 
 @Cart.write(name="tenants")
 async def cart_tenants(ctx: Context) -> list[Any]:
-    return [*ctx.headers().values(), *await ctx.spawn(tenant)]
+    given = [value for name, value in ctx.headers().items() if name != "traceparent"]
+    return [*given, *await ctx.spawn(tenant)]
 
 
 @function

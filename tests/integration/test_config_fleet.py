@@ -137,9 +137,9 @@ def test_headers_are_inherited_by_all_that_a_run_begins(two: Cluster):
     headers = {"Tenant": "acme", "X-Correlation-ID": "c-17"}
     run = two.client.start("configured.heirs", headers=headers)
     mine = ["acme", "c-17"]
-    child, *others = run.result(timeout=20)
-    assert child.pop("traceparent").startswith("00-")  # the child's place in the trace of its parent
-    assert [child, *others] == [
+    own, *others = run.result(timeout=20)
+    assert own.pop("traceparent").startswith("00-")  # the place of its second generation in the trace of the first
+    assert [own, *others] == [
         {"tenant": "acme", "x-correlation-id": "c-17"}, mine, [*mine, *mine], mine, "It is acme's.",
     ]  # fmt: skip
 

@@ -209,7 +209,7 @@ MUTANTS: dict[str, Mutant] = {
     "operations on config are kept for ever": Mutant(CONFIG, "redis.call('PEXPIRE', P .. 'configops', DAY)\n"),
     "the bytes of a journal are not looked at": Mutant(BYTES, " or bytes > tonumber(ARGV[7]))", ")"),
     "the bytes of what an owner writes do not count": Mutant(
-        BYTES, "if bodies > 0 then redis.call('HSET', key, 'bytes', ms(bytes)) end\n"
+        BYTES, ", 'bytes', ms(bytes))", ")"
     ),
     "the bytes of what others write do not count": Mutant(
         BYTES, "if #e > SMALL then redis.call('HINCRBY', P .. 'run:' .. id, 'bytes', #e) end\n"

@@ -7,7 +7,8 @@
 --       asks (count, then seq due quorum roles people barred body each) unasks (count, then seq each)
 --       cancels (count, then child reason each) retention
 -- status: '' leaves it as it is. Past a limit (of events, or of their bytes) every append of this claim is refused, so
--- that none goes missing between others. A child that exists is taken up again; if it ended while nobody listened, its parent is told now.
+-- that none goes missing between others. A child that exists is taken up again; if it ended while nobody listened,
+-- its parent is told now.
 -- Replies: OK length now out mail | AGAIN length | STALE status | GAP op | LIMIT what found
 local id, epoch, op, status, limit = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[5], tonumber(ARGV[6])
 ME = ARGV[4]
@@ -28,8 +29,7 @@ if full or bodies > 0 and (length + bodies > limit or bytes > tonumber(ARGV[7]))
   if not refused then redis.call('HSET', key, 'op', ARGV[3], 'full', full .. ' ' .. what) end
   return { 'LIMIT', what, what == 'bytes' and ms(bytes) or ms(length) }
 end
-redis.call('HSET', key, 'op', ARGV[3], 'status', status ~= '' and status or r.status)
-if bodies > 0 then redis.call('HSET', key, 'bytes', ms(bytes)) end
+redis.call('HSET', key, 'op', ARGV[3], 'status', status ~= '' and status or r.status, 'bytes', ms(bytes))
 if bodies > 0 and r.crashes then redis.call('HDEL', key, 'crashes', 'danger') end
 for _ = 1, bodies do length = redis.call('RPUSH', log, entry(take())) end
 
