@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -95,7 +96,7 @@ def test_every_file_that_is_mounted_or_built_from_is_there():
             source = volume.split(":")[0]
             if not source.startswith("."):
                 assert source in FILE["volumes"], name
-            elif not source.endswith("agnt5.json"):  # generated with the metrics
+            else:
                 assert (ROOT / source).exists(), source
         for network in service.get("networks", []):
             assert network in FILE["networks"], name
@@ -121,6 +122,16 @@ def test_prometheus_finds_each_worker_and_beat():
     assert found == {**ports, "flower": 5555}
     assert all(SERVICES[name]["environment"]["AGNT5_METRICS_HOST"] == "0.0.0.0" for name in ports)
     assert loaded["rule_files"] == ["alerts.yml"]
+
+
+def test_prometheus_takes_its_configuration(promtool):
+    checked = subprocess.run(
+        [promtool, "check", "config", ROOT / "deploy/prometheus/prometheus.yml"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
 def test_grafana_finds_prometheus_and_the_boards():
