@@ -35,6 +35,7 @@ from agnt5.runtime.entity_run import LiveEntity
 from agnt5.runtime.exits import contained
 from agnt5.runtime.function_run import LiveFunction
 from agnt5.runtime.housekeeping import Housekeeping
+from agnt5.runtime.journaled import Journaled
 from agnt5.runtime.live import LiveRun
 from agnt5.runtime.logs import prepare
 from agnt5.runtime.observer import Observer
@@ -243,7 +244,7 @@ class Host:
     # ---- what live runs use
 
     def spawn(
-        self, coro: Coroutine[Any, Any, Any], live: LiveRun | None = None, *, context: Context | None = None
+        self, coro: Coroutine[Any, Any, Any], live: Journaled | None = None, *, context: Context | None = None
     ) -> asyncio.Task[Any]:
         """Run a coroutine, in its run's context or the one that it is given; what it raises is told to its run."""
         if context is None and live is not None:
@@ -253,7 +254,7 @@ class Host:
         task.add_done_callback(self._done if live is None else partial(self._done, live=live))
         return task
 
-    def _done(self, task: asyncio.Task[Any], live: LiveRun | None = None) -> None:
+    def _done(self, task: asyncio.Task[Any], live: Journaled | None = None) -> None:
         self._tasks.discard(task)
         if task.cancelled() or (error := task.exception()) is None:
             return

@@ -1,12 +1,7 @@
-"""A run in memory: its ownership, its place in its journal, and the order in which events reach it.
-
-Events come by three ways: as replies to our own appends, as mail from the host's channel, and by reading
-the journal. They are applied strictly in journal order, each once, whichever way came first.
-"""
+"""A run in memory: what it is, how it begins, and how it ends or leaves this host."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine
@@ -34,10 +29,10 @@ from agnt5.contracts.masking import MASKED
 from agnt5.contracts.runs import Kind, RunStatus
 from agnt5.contracts.traces import NOWHERE, Trace, trace_of
 from agnt5.registry import Handler
-from agnt5.replay import journal
 from agnt5.replay.events import CancelRequested, Event, RunReopened, RunStarted
 from agnt5.runtime.approvals import NOTICE, with_link
 from agnt5.runtime.encoding import error_json
+from agnt5.runtime.journaled import Journaled
 from agnt5.runtime.slot import Begun, Slot
 from agnt5.runtime.starting import REFUSAL
 from agnt5.sdk.observability import log_fields
@@ -52,35 +47,22 @@ if TYPE_CHECKING:
 logger = logging.getLogger("agnt5.runtime")
 
 
-class LiveRun:
+class LiveRun(Journaled):
     """What functions and workflows in memory share. Everything happens on the host's loop."""
 
     def __init__(self, host: Host, handler: Handler, own: Ownership, claimed: Claimed, slot: Slot | None) -> None:
-        self.host = host
+        super().__init__(host, own, claimed.generation)
         self.handler = handler
-        self.own = own
         self.claimed = claimed
         self.slot = slot
-        self.generation = claimed.generation
         self.trace = NOWHERE
         self.stretch_ms = 0
-        self.seen = 0
         self.begun_s = host.loop.time()
         self.before_s = 0.0
         self.idle_since_s = self.begun_s
-        self.begun = False
-        self.ended = False
         self.deadline_passed = False
-        self._inbox: dict[int, Event | None] = {}
-        self._writing = 0
-        self._reading = False
-        self._settling = False
         self._status = RunStatus.RUNNING
         self._fields: dict[str, Any] | None = None
-
-    @property
-    def run_id(self) -> str:
-        return self.own.run_id
 
     @property
     def waiting(self) -> bool:
@@ -143,7 +125,7 @@ class LiveRun:
             return self.handler.bind(with_link(started, notice, self.host.settings, self.host.clock_ms()))
         return self.handler.bind(started.input)
 
-    # ---- what comes in
+    # ---- how it begins
 
     def begin(self, entries: list[bytes]) -> Coroutine[Any, Any, None] | None:
         """Apply the journal as it was claimed, and start the code; what is returned is to be awaited to run it."""
@@ -168,47 +150,6 @@ class LiveRun:
         reopened = [event.at for event in events if type(event) is RunReopened]
         return trace.reopened(len(reopened)), (reopened or [started.at])[-1]
 
-    def _event(self, entry: bytes) -> Event:
-        return journal.decode(self.host.store.sealer.open(entry, self.run_id))
-
-    def mail(self, generation: int, length: int, entry: bytes) -> None:
-        """An event came by the channel, or from a neighbour on this host; maybe late, from before a renewal."""
-        if generation == self.generation and length > self.seen and length not in self._inbox:
-            try:
-                self._inbox[length] = self._event(entry)
-            except Agnt5Error as error:  # whoever brought the event is not to blame
-                self.went_wrong(error)
-                return
-            if self.begun and not self._settling:  # all mail of this tick in one activation
-                self._settling = True
-                self.host.loop.call_soon(self._settle_mail, context=self.own_context())
-
-    def _settle_mail(self) -> None:
-        self._settling = False
-        self._settle()
-
-    def check(self, length: int) -> None:
-        """The journal is known to have this length: read it if a publication was lost."""
-        if length > self.seen and self.begun and not self._writing:
-            self._read()
-
-    def _settle(self) -> None:
-        """Apply what is next in the journal; read what is missing once nothing of ours is on its way."""
-        ready: list[Event] = []
-        inbox = self._inbox
-        while self.seen + 1 in inbox:
-            self.seen += 1
-            if (event := inbox.pop(self.seen)) is not None:
-                ready.append(event)
-        if ready and not self.ended:
-            self._notice(ready)
-            try:
-                self.apply(ready)
-            except Exception as error:  # noqa: BLE001 - whoever brought the event is not to blame
-                self.went_wrong(error)
-        if inbox and not self._writing:
-            self._read()
-
     def _notice(self, events: list[Event]) -> None:
         for event in events:
             kind = type(event)
@@ -217,71 +158,7 @@ class LiveRun:
             elif kind is RunReopened:
                 self.deadline_passed = False  # whoever opened it again gives it new time
 
-    def _read(self) -> None:
-        if not self._reading and not self.ended:
-            self._reading = True
-            self.host.spawn(self._read_on(), self)
-
-    async def _read_on(self) -> None:
-        try:
-            start = self.seen
-            entries = await self.host.store.entries(self.run_id, start)
-        finally:
-            self._reading = False
-        for at, entry in enumerate(entries, start + 1):
-            if at > self.seen:
-                self._inbox.setdefault(at, self._event(entry))
-        self._settle()
-
-    # ---- what goes out
-
-    def append(
-        self,
-        batch: Batch,
-        *,
-        then: Callable[[], Any] | None = None,
-        status: RunStatus | None = None,
-        heard: bool = False,
-    ) -> None:
-        """Put a batch on the wire now. `then` is called when it is in the journal.
-
-        `heard`: its events are also applied, when their turn in the journal comes; else the code knows them.
-        """
-        if self.ended:
-            return
-        pending = self.host.store.append(self.own, batch, status=status or "")
-        self._writing += 1
-        self.host.spawn(self._appended(pending, batch, then, heard=heard), self)
-
-    async def write(self, batch: Batch, *, heard: bool = False) -> None:
-        """Put a batch on the wire now, and return when it is in the journal: `append` without a task of its own."""
-        if self.ended:
-            raise asyncio.CancelledError
-        pending = self.host.store.append(self.own, batch)
-        self._writing += 1
-        try:
-            await self._appended(pending, batch, None, heard=heard)
-        except Agnt5Error as error:
-            self.went_wrong(error)
-            raise asyncio.CancelledError from error  # the code that waits for it is of no use any more
-
-    async def _appended(
-        self, pending: Awaitable[Applied], batch: Batch, then: Callable[[], Any] | None, *, heard: bool
-    ) -> None:
-        try:
-            applied = await pending
-        finally:
-            self._writing -= 1
-        self.host.sent(applied)
-        if applied.again:
-            self._read()
-        else:
-            first = applied.length - len(batch.bodies) + 1
-            for at, body in enumerate(batch.bodies, first):
-                self._inbox[at] = journal.decode(b'{"at":%d,' % applied.now_ms + body[1:]) if heard else None
-            self._settle()
-        if then is not None and not self.ended:
-            then()
+    # ---- what it does now
 
     def note(self, status: RunStatus, batch: Batch | None = None, then: Callable[[], None] | None = None) -> None:
         """Record what the run does now, with a batch where there is one."""
@@ -448,10 +325,6 @@ class LiveRun:
     @abstractmethod
     def start(self, events: list[Event]) -> Coroutine[Any, Any, None] | None:
         """Start the code with the journal so far; live code is returned, for the current task to run."""
-
-    @abstractmethod
-    def apply(self, events: list[Event]) -> None:
-        """Take further events, in journal order."""
 
     @abstractmethod
     def drop(self) -> None:
