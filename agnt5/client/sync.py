@@ -33,10 +33,20 @@ class _Portal:
     def __init__(self) -> None:
         self.pid = os.getpid()
         self.loop = asyncio.new_event_loop()
-        threading.Thread(target=self.loop.run_forever, name="agnt5-client", daemon=True).start()
+        self._thread = threading.Thread(target=self._serve, name="agnt5-client", daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        self.loop.run_forever()
+        self.loop.close()
 
     def submit(self, coro: Coroutine[Any, Any, R]) -> Future[R]:
         return asyncio.run_coroutine_threadsafe(coro, self.loop)
+
+    def close(self) -> None:
+        """End the thread, and with it the loop."""
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join()
 
     def run(self, coro: Coroutine[Any, Any, R]) -> R:
         future = self.submit(coro)
@@ -184,7 +194,7 @@ class Client:
             portal, self._portal = self._portal, None
         if portal is not None and portal.pid == os.getpid():
             portal.run(self._async.close())
-            portal.loop.call_soon_threadsafe(portal.loop.stop)
+            portal.close()
         self._async = self._make()
 
     def call(self, method: Callable[..., Coroutine[Any, Any, R]], *args: Any, **kwargs: Any) -> R:
