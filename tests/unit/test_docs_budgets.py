@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from agnt5 import AsyncClient, Client
+from doc_calls import Calls
+
 from agnt5.registry import isolated
 
 TEXT = (Path(__file__).parents[2] / "docs" / "budgets.md").read_text()
@@ -24,18 +24,7 @@ def test_the_code_defines_what_the_text_says():
 
 
 def test_the_clients_calls_fit_its_methods():
-    called: list[str] = []
-
-    class Calls:
-        def __getattr__(self, name: str) -> Any:
-            def call(*args: Any, **kwargs: Any) -> Any:
-                assert hasattr(Client, name)
-                inspect.signature(getattr(AsyncClient, name)).bind(None, *args, **kwargs)
-                called.append(name)
-                return type("State", (), {"cost": 0, "reserved_tokens": 0})
-
-            return call
-
+    calls = Calls(cost=0, reserved_tokens=0)
     code = "\n".join(code for elsewhere, code in BLOCKS if elsewhere)
-    exec(compile(code, "docs/budgets.md", "exec"), {"client": Calls(), "timedelta": timedelta, "RESEARCH": None})
-    assert called == ["start", "budget", "budget", "budgets", "reset_budget"]
+    exec(compile(code, "docs/budgets.md", "exec"), {"client": calls, "timedelta": timedelta, "RESEARCH": None})
+    assert calls.called == ["start", "budget", "budget", "budgets", "reset_budget"]

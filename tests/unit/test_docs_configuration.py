@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from pathlib import Path
 from typing import Any
 
 from contexts import Flags, function_ctx
+from doc_calls import Calls
 from openfeature.provider.in_memory_provider import InMemoryProvider
 
-from agnt5 import AsyncClient, Client
+from agnt5 import Client
 from agnt5.cli.main import app
 from agnt5.integrations.openfeature import Agnt5Provider
 from agnt5.registry import isolated
@@ -32,20 +32,9 @@ async def test_the_code_defines_what_the_text_says():
 
 
 def test_the_clients_calls_fit_its_methods():
-    called: list[str] = []
-
-    class Calls:
-        def __getattr__(self, name: str) -> Any:
-            def call(*args: Any, **kwargs: Any) -> Any:
-                assert hasattr(Client, name)
-                inspect.signature(getattr(AsyncClient, name)).bind(None, *args, **kwargs)
-                called.append(name)
-                return type("State", (), {"rule": {}, "value": ""})
-
-            return call
-
-    exec(compile(CALLS, "docs/configuration.md", "exec"), {"client": Calls()})
-    assert set(called) == {name for name in dir(Client) if "config" in name}
+    calls = Calls(rule={}, value="")
+    exec(compile(CALLS, "docs/configuration.md", "exec"), {"client": calls})
+    assert set(calls.called) == {name for name in dir(Client) if "config" in name}
 
 
 def test_the_app_has_the_provider_that_is_shown():
