@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from celery_events import hearing
 from support.cluster import Cluster
 from support.waiting import until_sync
 
@@ -27,7 +27,6 @@ def cluster(request) -> Iterator[Cluster]:
 def events(cluster) -> Iterator[dict[str, list[dict]]]:
     """All task events by run, as they come."""
     seen: dict[str, list[dict]] = defaultdict(list)
-    ended = threading.Event()
 
     def take(event: dict) -> None:
         if event["type"].startswith("task-"):
@@ -35,22 +34,9 @@ def events(cluster) -> Iterator[dict[str, list[dict]]]:
         else:
             seen["heartbeat"].append(event)
 
-    def listen() -> None:
-        with cluster.celery.connection_for_read() as connection:
-            receiver = cluster.celery.events.Receiver(connection, handlers={"*": take})
-            with receiver.consumer_context(wakeup=False) as (consuming, *_):
-                while not ended.is_set():
-                    try:
-                        consuming.drain_events(timeout=0.1)
-                    except TimeoutError:
-                        continue
-
-    thread = threading.Thread(target=listen)
-    thread.start()
-    until_sync(lambda: "heartbeat" in seen, 20.0, "events arrive")
-    yield seen
-    ended.set()
-    thread.join()
+    with hearing(cluster, take):
+        until_sync(lambda: "heartbeat" in seen, 20.0, "events arrive")
+        yield seen
 
 
 def test_each_call_of_a_line_is_a_task_that_is_received_started_and_succeeds(cluster, events):
