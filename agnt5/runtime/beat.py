@@ -68,7 +68,8 @@ class Beat:
         assert store is not None, "open comes first"
         self._nudged.clear()
         _, timer_ms = await self._sweeper.fire()
-        cron_ms = await self._schedules.fire(await store.now_ms())
+        now_ms = await store.now_ms()
+        cron_ms = await self._schedules.fire(now_ms)
         if loop.time() >= self._due_look_s:
             self._due_look_s = loop.time() + LOOK_MS / 1000
             await self._sweeper.look()
@@ -76,7 +77,7 @@ class Beat:
         if loop.time() >= self._due_trim_s:
             self._due_trim_s = loop.time() + TRIM_S
             await self._sweeper.trim()
-        await self._looks.turn()
+        await self._looks.turn(now_ms)
         waits = [ms / 1000 for ms in (timer_ms, cron_ms) if ms is not None]
         wait_s = min([at_most_s, self._due_look_s - loop.time(), *waits])
         if wait_s > 0:

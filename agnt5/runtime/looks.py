@@ -23,12 +23,11 @@ class Looks:
         self._settings = settings
         self._due_s = 0.0
 
-    async def turn(self) -> None:
-        """Beat makes a turn: say so, and look around if it is time to."""
+    async def turn(self, now_ms: int) -> None:
+        """Beat makes a turn at this time of the store: say so, and look around if it is time to."""
         figures = current()
         if not figures.on:
             return
-        now_ms = await self._store.now_ms()
         figures.turned(now_ms / 1000)
         loop = asyncio.get_running_loop()
         if loop.time() < self._due_s:
