@@ -264,7 +264,7 @@ class LiveRun(Journaled):
         self.host.forget(self)
         self.host.dispatcher.send(await pending)
         failure = from_data(data, TaskFailedError)
-        self.host.observer.retried(self, failure, delay_ms)
+        self.host.observer.retried(self)
         logger.warning("%s; tried again in %.1f s", failure, delay_ms / 1000, exc_info=_traced(error))
         if self.slot is not None:
             self._take_slot().retried(failure, self.host.clock_ms() + delay_ms)

@@ -58,16 +58,15 @@ class Observer:
         figures = self._figures.attempt(live)
         return figures if self._spans is None else _both(figures, self._spans.attempt(live))
 
-    def activation(self, live: LiveRun, *, replay: bool) -> AbstractContextManager[Any]:
-        """Around one stretch of a workflow's code; `replay` for the first one after a claim."""
-        del replay
+    def activation(self, live: LiveRun) -> AbstractContextManager[Any]:
+        """Around one stretch of a workflow's code."""
         if self._spans is not None:
             self._spans.activating()
         return self._figures.activation(live)
 
     def activated(self, live: LiveRun, events: Sequence[Event], commands: int, *, ended: bool, replay: bool) -> None:
         """A stretch of a workflow's code is over: the events that it was for, the number of new commands that came
-        of it, and whether it was the last.
+        of it, and whether it was the last; `replay` for the first one after a claim.
         """
         if self._spans is not None:
             self._spans.activated(live, events, commands, ended=ended, replay=replay)
@@ -90,9 +89,8 @@ class Observer:
 
         return _both(figures, model_span(self._tracing, call))
 
-    def retried(self, live: LiveRun, error: RunFailedError, delay_ms: int) -> None:
-        """An attempt failed, and another one follows after the delay."""
-        del error, delay_ms
+    def retried(self, live: LiveRun) -> None:
+        """An attempt failed, and another one follows."""
         self._figures.retried(live)
 
     def ended(self, live: LiveRun, status: Ending, error: RunFailedError | None = None) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any
 
-from agnt5 import codec
 from agnt5.contracts.errors import (
     Agnt5Error,
     EntityDeadlockError,
@@ -96,7 +95,7 @@ class LiveWorkflow(LiveRun):
 
     def _activate(self, events: list[Event], *, replay: bool = False) -> None:
         try:
-            with self.host.observer.activation(self, replay=replay):
+            with self.host.observer.activation(self):
                 activation = self.machine.activate(events)
         except NonDeterminismError as error:
             self.host.refuse(self, error)
@@ -154,10 +153,7 @@ class LiveWorkflow(LiveRun):
         batch = Batch()
         outside: list[Command] = []
         for command in commands:
-            body = journal.encode_command(command)
-            if isinstance(command, EmitSignal):
-                what = f"payload of signal {command.name!r} (run {self.run_id})"
-                codec.dumps(command.payload, what=what, limit=self.host.settings.payload_limit)
+            body = self._body(command)
             if body is not None:
                 batch.bodies.append(body)
             if _leaves(command):
@@ -167,6 +163,15 @@ class LiveWorkflow(LiveRun):
         if not outside:
             return batch, None
         return batch, lambda: self._reach_out(outside)
+
+    def _body(self, command: Command) -> bytes | None:
+        """The journal entry of a command; None where it has none when it is asked."""
+        if not isinstance(command, EmitSignal):
+            return journal.encode_command(command)
+        event = journal.event_of(command)
+        assert event is not None
+        what = f"payload of signal {command.name!r} (run {self.run_id})"
+        return encode_checked(event, command.payload, what, self.host.settings.payload_limit)
 
     def _put(self, batch: Batch, command: Command) -> None:
         """The effect of a command within its own shard."""
