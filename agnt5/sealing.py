@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 from binascii import Error as Base64Error
 from binascii import a2b_base64, b2a_base64
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from pydantic_core import from_json, to_json
@@ -36,6 +36,9 @@ CLEAR = frozenset(
     }
 )  # fmt: skip
 """Fields of journal entries that are never sealed. All others are, also those that a later release adds."""
+
+Opened = Callable[[bytes, str], bytes]
+"""What opens a sealed entry of a run."""
 
 GROWTH = 4 / 3
 """How much longer a sealed value is than a plain one."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from agnt5.sealing import Opened
 from agnt5.store import browse, keys
 from agnt5.store.store import Store
 
@@ -26,10 +27,6 @@ class AskRecord:
     closed_ms: int | None
     request: bytes
     votes: list[bytes]
-
-
-Opened = Callable[[bytes, str], bytes]
-"""What opens a sealed entry of a run."""
 
 
 async def of_run(store: Store, run_id: str, *, opened: Opened | None = None) -> list[AskRecord]:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 
 from agnt5.contracts.errors import RunNotFoundError
 from agnt5.contracts.runs import RunStatus
+from agnt5.sealing import Opened
 from agnt5.store import keys
 from agnt5.store.replies import Record, pairs
 from agnt5.store.store import Store
@@ -20,9 +21,7 @@ async def record(store: Store, run_id: str) -> Record:
     raise RunNotFoundError(f"run {run_id}: there is none of this id (never started, or past its retention)")
 
 
-async def records(
-    store: Store, run_ids: list[str], *, opened: Callable[[bytes, str], bytes] | None = None
-) -> list[Record | None]:
+async def records(store: Store, run_ids: list[str], *, opened: Opened | None = None) -> list[Record | None]:
     """Many records in one write; None where there is none.
 
     `opened` opens sealed entries; by default what cannot be opened is told as text that says so.

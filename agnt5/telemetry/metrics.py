@@ -21,8 +21,6 @@ _BOUND_LIMIT = 10_000
 _TOLD_LIMIT = 1000
 _KEY_LIMIT = 1000
 
-_METHODS: dict[Sort, str] = {"counter": "inc", "histogram": "observe", "gauge": "set"}
-
 
 @dataclass(slots=True)
 class _Metric:
@@ -69,7 +67,7 @@ class Recorder:
         with self._lock:
             metric = self._metrics.get(made) or self._make(made, sort, label_names)
             _check(metric, sort, label_names)
-            bound: Callable[[float], None] = getattr(self._child(name, metric, labels), _METHODS[sort])
+            bound: Callable[[float], None] = getattr(self._child(name, metric, labels), names.METHODS[sort])
             if len(self._bound) >= _BOUND_LIMIT:
                 self._bound.clear()
             if sum(map(len, key)) < _KEY_LIMIT:  # longer ones are looked up each time, so that they take no memory

@@ -9,6 +9,9 @@ from typing import Literal
 
 Sort = Literal["counter", "histogram", "gauge"]
 
+METHODS: dict[str, str] = {"counter": "inc", "histogram": "observe", "gauge": "set"}
+"""What prometheus-client calls telling a metric of each sort a value."""
+
 NAME_LIMIT = 200
 VALUE_LIMIT = 200
 """Characters of a label's value; a longer one is cut."""

@@ -9,6 +9,7 @@ from time import perf_counter
 from typing import Any
 
 from agnt5.telemetry.figures import Figures, Queue
+from agnt5.telemetry.metrics_names import METHODS
 from agnt5.telemetry.metrics_table import OF_ROLE, Figure, Role
 
 logger = logging.getLogger("agnt5.metrics")
@@ -17,7 +18,6 @@ STATUSES = ("completed", "failed", "timeout", "cancelled")
 MODELS_LIMIT = 200
 """Names of models; further ones count as `other`, since anybody who starts runs may choose them."""
 
-_METHODS = {"counter": "inc", "histogram": "observe", "gauge": "set"}
 _STEP_KINDS = {"llm": "llm", "tool": "tool"}
 
 
@@ -81,7 +81,7 @@ class PrometheusFigures(Figures):
         name, *labels = key
         made = self._made[name]
         child = made.labels(*labels) if labels else made
-        bound: Callable[[float], None] = getattr(child, _METHODS[made._type])  # noqa: SLF001 - its own word for its sort
+        bound: Callable[[float], None] = getattr(child, METHODS[made._type])  # noqa: SLF001 - its own word for its sort
         self._bound[key] = bound
         return bound
 
