@@ -113,8 +113,9 @@ async def _count_runs(store: Store, shard: Shard, uses: dict[str, KeyUse]) -> No
 
 
 async def _keys_of(store: Store, shard: Shard, run_id: str) -> set[str]:
-    """The keys that sealed anything of a run: its journal, what it asks of people, what it yielded."""
+    """The keys that sealed anything of a run: its journal, log lines, what it asks of people, what it yielded."""
     found = _all_ids(await store.entries(run_id, 0))
+    found |= _all_ids(await store.link.call("ZRANGE", keys.logs(run_id, store.shards), 0, -1))
     for ref in await store.link.call("SMEMBERS", keys.asks(run_id, store.shards)):
         found |= _all_ids(await store.link.call("HVALS", keys.ask(run_id, ref.decode(), store.shards)))
     start = "-"

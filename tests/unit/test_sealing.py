@@ -120,6 +120,16 @@ def test_members_are_sealed_one_by_one():
     assert json.loads(whole)["data"] == {"a": 1}
 
 
+def test_a_kept_log_line_is_sealed_behind_its_place():
+    line = b'w1.000000007|{"level":"INFO","message":"card 4111"}'
+    sealed = SEALER.line(line, "r")
+    assert sealed.startswith(b'w1.000000007|{"$sealed": "')
+    assert b"4111" not in sealed
+    assert SEALER.open(sealed, "r") == line
+    assert key_ids(sealed) == {SEALER.codec.key_id}
+    assert Sealer().line(line, "r") is line
+
+
 # ---- places
 
 
