@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ from celery.beat import Scheduler as CeleryScheduler
 from agnt5.contracts.clock import at_ms
 from agnt5.contracts.errors import Agnt5Error, StoreUnavailableError
 from agnt5.runtime.dispatch import Dispatcher
+from agnt5.runtime.exits import run_until_told
 from agnt5.runtime.looks import Looks
 from agnt5.runtime.process import Runtime
 from agnt5.runtime.schedules import Schedules
@@ -111,9 +112,9 @@ class Scheduler(CeleryScheduler):  # type: ignore[misc]  # Celery is untyped
         try:
             if self._beat is None:
                 beat = Beat(self.app.agnt5)
-                self._run(beat.open())
+                self._run(beat.open)
                 self._beat = beat
-            self._run(self._beat.turn(wait_s))
+            self._run(self._beat.turn, wait_s)
         except StoreUnavailableError as error:
             logger.warning("%s; trying again", error)
             return RETRY_S
@@ -122,25 +123,18 @@ class Scheduler(CeleryScheduler):  # type: ignore[misc]  # Celery is untyped
             raise SystemExit(1) from None
         return 0.0
 
-    def _run(self, coro: Coroutine[Any, Any, R]) -> R:
+    def _run(self, function: Callable[..., Coroutine[Any, Any, R]], *args: Any) -> R:
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
-        task = self._loop.create_task(coro)
-        try:
-            return self._loop.run_until_complete(task)
-        except SystemExit:  # Celery's signal handler, in the middle of a turn: end it before we disconnect
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                self._loop.run_until_complete(task)
-            raise
+        return run_until_told(self._loop, function, *args)
 
     def close(self) -> None:
         """Disconnect."""
         super().close()
         if self._beat is not None and self._loop is not None and not self._loop.is_running():
             beat, self._beat = self._beat, None
-            with contextlib.suppress(Agnt5Error, asyncio.CancelledError):
-                self._run(beat.close())
+            with contextlib.suppress(Agnt5Error):
+                self._run(beat.close)
             self._loop.close()
             self._loop = None
 
