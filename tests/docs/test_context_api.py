@@ -139,7 +139,7 @@ def collector() -> Iterator[Collector]:
 
 @pytest.fixture(scope="module")
 def cluster(models, collector) -> Iterator[Cluster]:
-    with Cluster(["surroundings", "documented"], paths=[HERE]) as cluster:
+    with Cluster(["surroundings", "documented"], paths=[HERE], needs=["litellm"]) as cluster:
         (cluster.folder / "documented.py").write_text(documented())
         env = {
             **models.env,

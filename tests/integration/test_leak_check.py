@@ -13,7 +13,7 @@ import pytest
 from support.leaks import LEAKS, Files
 from support.secret_values import made
 from support.server import Server
-from support.warm import WarmCommands
+from support.warm import run_command
 
 TESTS = Path(__file__).parents[1]
 SECRET = made("planted", "/+?")
@@ -88,11 +88,7 @@ def test_in_what_a_process_wrote_also_where_two_looks_meet(tmp_path):
 
 
 def test_in_what_a_command_wrote(tmp_path):
-    commands = WarmCommands()
-    try:
-        commands.run(["runs", SECRET], cwd=tmp_path, env={"AGNT5_REDIS_URL": "redis://127.0.0.1:1/0"})
-    finally:
-        commands.close()
+    run_command(["runs", SECRET], cwd=tmp_path, env={"AGNT5_REDIS_URL": "redis://127.0.0.1:1/0"})
     assert LEAKS.look() != []
 
 

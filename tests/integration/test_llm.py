@@ -26,7 +26,7 @@ def server() -> Iterator[LLMServer]:
 
 @pytest.fixture(scope="module")
 def cluster(server) -> Iterator[Cluster]:
-    with Cluster(["asking"], paths=[HERE]) as cluster:
+    with Cluster(["asking"], paths=[HERE], needs=["litellm"]) as cluster:
         yield cluster.start(cluster.worker(**server.env), cluster.beat())
 
 

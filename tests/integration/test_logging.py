@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from support.cluster import Cluster, Node
 from support.waiting import until_sync
-from support.warm import WarmCommands
+from support.warm import run_command
 
 from agnt5 import TaskFailedError
 from agnt5.client.logs import LogLine
@@ -153,15 +153,12 @@ def test_a_killed_worker_s_lines_are_kept_but_for_the_last_moment(cluster):
 
 @pytest.fixture(scope="module")
 def agnt5(cluster):
-    commands = WarmCommands()
-
     def run(*words: str) -> str:
-        code, out, err = commands.run(list(words), cwd=cluster.folder, env={"AGNT5_REDIS_URL": cluster.server.url})
+        code, out, err = run_command(list(words), cwd=cluster.folder, env={"AGNT5_REDIS_URL": cluster.server.url})
         assert code == 0, err
         return out
 
-    yield run
-    commands.close()
+    return run
 
 
 def test_the_command_line_shows_lines_for_people_and_for_programs(cluster, agnt5):

@@ -27,7 +27,7 @@ def provider() -> Iterator[LLMServer]:
 
 @pytest.fixture(scope="module")
 def cluster(provider) -> Iterator[Cluster]:
-    with Cluster(["tooling"], paths=[HERE], AGNT5_LINGER="200ms") as cluster:
+    with Cluster(["tooling"], paths=[HERE], needs=["litellm"], AGNT5_LINGER="200ms") as cluster:
         cluster.env |= provider.env
         yield cluster.start(cluster.worker(), cluster.beat())
 

@@ -44,7 +44,10 @@ def cluster(models, collector) -> Iterator[Cluster]:
 
     One has an application's own provider, and the collector of one takes what is sent and never answers.
     """
-    with socket.create_server(("127.0.0.1", 0)) as deaf, Cluster(["traced", "shipping"], paths=[HERE]) as cluster:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as deaf,
+        Cluster(["traced", "shipping"], paths=[HERE], needs=["litellm"]) as cluster,
+    ):
         (cluster.folder / "shipping.py").write_text(SHIPPING)
         env = {**models.env, **collector.env, "OTEL_RESOURCE_ATTRIBUTES": "deployment.environment=test"}
         here = cluster.worker("here", "-Q", "agnt5.traced_here,agnt5.Tally,agnt5.shipping", **env)

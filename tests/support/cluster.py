@@ -26,6 +26,7 @@ from support.doctor import examine
 from support.leaks import LEAKS, Files
 from support.server import Server
 from support.waiting import until_sync
+from support.warm import NURSERY, WarmProcess
 
 from agnt5 import Client
 from agnt5.client.doctor import examine_with
@@ -68,7 +69,7 @@ class Node:
         self._is_ready = is_ready
         self._log = cluster.folder / f"{name}.log"
         self._from = 0
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: WarmProcess | None = None
         self.ready_s = 0.0
 
     # ---- life
@@ -77,13 +78,13 @@ class Node:
         """Start, without waiting until it is ready."""
         self._from = self._log.stat().st_size if self._log.exists() else 0
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "celery", "-A", "cluster_app", *self._arguments],
+            self._process = NURSERY.start(
+                "celery",
+                ["-A", "cluster_app", *self._arguments],
                 env={**os.environ, **self.cluster.env, **self.env},
                 cwd=self.cluster.folder,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
+                output=log,
+                needs=self.cluster.needs,
             )
         self._started = time.monotonic()
         return self
@@ -183,18 +184,21 @@ class Node:
 class Cluster:
     """A server, workers and beats. `modules` hold the handlers; they are found in `paths` and in the tests' folder.
 
-    `env` has settings for all processes and for the client, as `AGNT5_*` variables.
+    `env` has settings for all processes and for the client, as `AGNT5_*` variables; `needs` names what their workers
+    have imported before they start (`support.warm`).
     """
 
     running: ClassVar[list[Cluster]] = []
 
     def __init__(
-        self, modules: Iterable[str] = (), *, paths: Iterable[Path] = (), server: Server | None = None, **env: Any
-    ) -> None:
+        self, modules: Iterable[str] = (), *, paths: Iterable[Path] = (), server: Server | None = None,
+        needs: Iterable[str] = (), **env: Any,
+    ) -> None:  # fmt: skip
         self._temporary = tempfile.TemporaryDirectory(prefix="agnt5-cluster-")
         self.folder = Path(self._temporary.name)
         self.server = (server or Server()).start()
         self.nodes: list[Node] = []
+        self.needs = list(needs)
         self.settings = {name: str(value) for name, value in env.items()}
         places = [self.folder, *paths, TESTS, ROOT]
         self.notes = self.folder / "notes"

@@ -8,7 +8,7 @@ import re
 import signal
 import subprocess
 import sys
-import threading
+import tempfile
 from collections.abc import Iterable, Mapping
 from itertools import count
 from pathlib import Path
@@ -20,6 +20,7 @@ from support import secret_values
 from support.cluster import ROOT, TESTS
 from support.leaks import LEAKS
 from support.waiting import until_sync
+from support.warm import NURSERY, WarmProcess
 
 from agnt5.web.tokens import PREFIX, Token, digest, entry_of
 
@@ -62,7 +63,6 @@ class Api:
         options: Iterable[str] = (), command: Iterable[str] | None = None, env: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
         self.secrets = dict(secrets or {})
-        self.lines: list[str] = []
         self._command = list(
             command or [sys.executable, "-m", "agnt5.cli", "web", "--port", "0", "--no-pages", *options]
         )
@@ -77,22 +77,24 @@ class Api:
             **(env or {}),
         }
         self.url = ""
+        self.process: WarmProcess | subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        self.process = subprocess.Popen(
-            self._command, env=self._env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=FOLDER
-        )
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
+        self._log = tempfile.NamedTemporaryFile("w+", suffix=".log")
+        python, option, module, *words = self._command
+        if (python, option) == (sys.executable, "-m"):
+            self.process = NURSERY.start(
+                module, words, cwd=FOLDER, env=self._env, output=self._log, needs=["agnt5.web"]
+            )
+        else:
+            self.process = subprocess.Popen(
+                self._command, env=self._env, stdout=self._log, stderr=subprocess.STDOUT, cwd=FOLDER
+            )
         self.url = until_sync(self._address, START_S, "the API tells its address")
         return self
 
     def __exit__(self, *_: object) -> None:
         self.end()
-
-    def _read(self) -> None:
-        for line in self.process.stdout:
-            self.lines.append(line.rstrip("\n"))
 
     def _address(self) -> str | None:
         assert self.process.poll() is None, self.output()
@@ -101,14 +103,13 @@ class Api:
 
     def output(self) -> str:
         """All that it has written."""
-        return "\n".join(list(self.lines))
+        return Path(self._log.name).read_text(errors="replace")
 
     def end(self) -> int:
         """SIGTERM, and its exit code."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         code = self.process.wait(20)
-        self._reader.join(5)
         LEAKS.search("what a web server wrote", self.output())
         return code
 
