@@ -35,6 +35,11 @@ def waiting(cluster: Cluster) -> int:
         return pipe.execute().count(b"waiting")
 
 
+def open_runs(cluster: Cluster) -> int:
+    """How many runs have not ended."""
+    return sum(cluster.admin.zcard(keys.open_runs(shard)) for shard in range(cluster.shards))
+
+
 def cancel_all(cluster: Cluster, runs: list) -> None:
     """Cancel many runs at once."""
 
@@ -51,7 +56,9 @@ def test_a_thousand_waiting_workflows_hold_no_slot_and_little_memory(cluster: Cl
     before = int(admin.info("memory")["used_memory_dataset"])
     began_s = time.monotonic()
     runs = cluster.client.start_many(f"attacked.{handler}", [value] * COUNT)
-    until_sync(lambda: waiting(cluster) == COUNT, 60)
+    until_sync(
+        lambda: waiting(cluster) == COUNT, 60, lambda: f"{waiting(cluster)} of {open_runs(cluster)} open runs wait"
+    )
     figure(f"{COUNT} {handler} waited after {time.monotonic() - began_s:.1f} s")
 
     # another run starts at once, though the worker has a single slot
@@ -67,7 +74,7 @@ def test_a_thousand_waiting_workflows_hold_no_slot_and_little_memory(cluster: Cl
     assert each < 2048
 
     cancel_all(cluster, runs)
-    until_sync(lambda: sum(admin.zcard(keys.open_runs(shard)) for shard in range(cluster.shards)) == 0, 60)
+    until_sync(lambda: open_runs(cluster) == 0, 60, lambda: f"{open_runs(cluster)} runs are still open")
     cluster.sound()
 
 
