@@ -44,12 +44,22 @@ def dumps(value: Any, *, what: str, limit: int | None = None) -> bytes:
     has no JSON form, and `PayloadTooLargeError` beyond `limit` bytes. What it returns, `loads` can read. Known secrets
     are masked in it, with a warning.
     """
+    return freed(plain(value, what=what), what=what, limit=limit)
+
+
+def plain(value: Any, *, what: str) -> bytes:
+    """`dumps` without a limit and with known secrets as they are: for what is masked by who asks for it."""
     try:
         data = to_json(value)
         if suspicious(data):
             _read_nested(data)
     except (PydanticSerializationError, ValueError, RecursionError) as error:
         raise SerializationError(_diagnosis(value, what, error)) from None
+    return data
+
+
+def freed(data: bytes, *, what: str, limit: int | None = None) -> bytes:
+    """What `plain` gave as `dumps` would have given it; the same bytes where nothing is masked."""
     data = masked_json(data, what)
     if limit is not None and len(data) > limit:
         raise PayloadTooLargeError(

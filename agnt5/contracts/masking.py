@@ -21,6 +21,8 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 from urllib.parse import quote, quote_plus
 
+from agnt5.contracts.beginnings import Beginnings
+
 SHORTEST = 6
 """Characters of a value that can be masked; shorter ones would take innocent text with them."""
 
@@ -29,6 +31,9 @@ LONGEST = 65_536
 
 MOST = 500
 """Values that are known at a time; the one that was learned first is forgotten beyond them."""
+
+Place = tuple[int, int, str]
+"""Start and end of a value in a text, and what stands in its place."""
 
 MASKED = b"[secret:"
 """What JSON has in it in which something was masked."""
@@ -73,7 +78,7 @@ class _Blocks:
 class _Known:
     """All forms of all values. Never changed: a new one takes its place."""
 
-    __slots__ = ("_by_blocks", "_short", "exact", "labels")
+    __slots__ = ("_beginnings", "_by_blocks", "_short", "exact", "labels")
 
     def __init__(self, values: Mapping[str, str], forms: Mapping[str, Collection[str]]) -> None:
         self.exact = {value: label(name) for value, name in values.items()}
@@ -94,6 +99,7 @@ class _Known:
                 kind.add(data, form)
         self._by_blocks = tuple(kind for kind in kinds if kind.forms)
         self._short = tuple(short)
+        self._beginnings: Beginnings | None = None
 
     def found(self, data: bytes) -> list[str]:
         """The forms that are in `data`."""
@@ -103,23 +109,37 @@ class _Known:
         return found
 
     def masked(self, text: str) -> str:
-        """`text` with labels in the place of what is known. Values that overlap are masked together."""
+        """`text` with labels in the place of what is known."""
+        parts, end = [], 0
+        for start, until, label_ in self.places(text):
+            parts += [text[end:start], label_]
+            end = until
+        return "".join([*parts, text[end:]]) if parts else text
+
+    def places(self, text: str, first: int = 0) -> list[Place]:
+        """What is known and where it is. Values that overlap are one, with the label of the longest."""
         found = self.found(_bytes(text))
-        places = sorted(place for form in found for place in _places(text, form))
-        parts, end, at = [], 0, 0
-        while at < len(places):
-            start, length, form = places[at]
+        spans = sorted(span for form in found for span in _spans(text, form, first))
+        places, at = [], 0
+        while at < len(spans):
+            start, length, form = spans[at]
             until, longest = start - length, -length
             at += 1
-            while at < len(places) and places[at][0] < until:
-                other, minus, its = places[at]
+            while at < len(spans) and spans[at][0] < until:
+                other, minus, its = spans[at]
                 until = max(until, other - minus)
                 if -minus > longest:
                     longest, form = -minus, its
                 at += 1
-            parts += [text[end:start], self.labels[form]]
-            end = until
-        return "".join([*parts, text[end:]]) if parts else text
+            places.append((start, until, self.labels[form]))
+        return places
+
+    @property
+    def beginnings(self) -> Beginnings:
+        """What text ends with where one of the forms may go on behind it; made when it is first needed."""
+        if self._beginnings is None:
+            self._beginnings = Beginnings(self.labels)
+        return self._beginnings
 
     def masked_value(self, value: Any) -> Any:
         """A copy of JSON data with labels in the place of what is known, in keys too."""
@@ -199,12 +219,33 @@ class Masker:
             return data
         return self._freed(self._known, data, what, only)
 
+    def places(self, text: str, first: int = 0) -> list[Place]:
+        """Where known values are in `text` that begin at `first` or later, in order; those that overlap are one."""
+        return [] if self._known is None else self._known.places(text, first)
+
+    def unsure(self, text: str, free: int) -> tuple[int, int]:
+        """Where the end of `text` begins that may be the beginning of a known value, and the same for ends that are
+        more of it than may be shown: `free` characters, and a quarter of it. `len(text)` where there is none.
+        """
+        return (len(text), len(text)) if self._known is None else self._known.beginnings.at_end(text, free)
+
+    def warn(self, what: str, names: Iterable[str]) -> None:
+        """Tell that secrets were masked in `what`, once for each of them."""
+        for name in sorted(names):
+            if self._first_time(what, name):
+                logger.warning(
+                    "%s holds the secret %s, which was masked in it; pass the name of a secret, and read it with"
+                    " ctx.secrets().get(...) where it is used",
+                    self.masked(what),
+                    name,
+                )
+
     def secret_in(self, text: str, *, least: int = SHORTEST) -> str | None:
         """The name of a secret that is in `text` in a form of at least `least` characters, or None."""
         if self._known is None:
             return None
         found = (form for form in self._known.found(_bytes(text)) if len(form) >= least)
-        return next((_name(self._known.labels[form]) for form in found), None)
+        return next((name_of(self._known.labels[form]) for form in found), None)
 
     # ---- inside
 
@@ -227,18 +268,9 @@ class Masker:
             return data
         out = to_json(freed)
         if what:
-            self._warn_found({*known.found(data)} - {*known.found(out)}, known, what)
+            gone = {*known.found(data)} - {*known.found(out)}
+            self.warn(what, {name_of(known.labels[form]) for form in gone})
         return out
-
-    def _warn_found(self, found: Iterable[str], known: _Known, what: str) -> None:
-        for name in sorted({_name(known.labels[form]) for form in found}):
-            if self._first_time(what, name):
-                logger.warning(
-                    "%s holds the secret %s, which was masked in it; pass the name of a secret, and read it with"
-                    " ctx.secrets().get(...) where it is used",
-                    known.masked(what),
-                    name,
-                )
 
     def _warn_short(self, name: str, value: str) -> None:
         if value and self._first_time(name, str(hash(value))):
@@ -262,7 +294,8 @@ def label(name: str) -> str:
     return f"[secret:{name}]"
 
 
-def _name(shown: str) -> str:
+def name_of(shown: str) -> str:
+    """Whose value a label stands for."""
     return shown.removeprefix("[secret:").removesuffix("]")
 
 
@@ -278,9 +311,9 @@ def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
-def _places(text: str, form: str) -> Iterable[tuple[int, int, str]]:
+def _spans(text: str, form: str, first: int) -> Iterable[tuple[int, int, str]]:
     """Where a form is: start, minus its length (the longest first when sorted), form. Of a longer number nothing is."""
-    digits, at = form.isdigit(), text.find(form)
+    digits, at = form.isdigit(), text.find(form, first)
     while at >= 0:
         end = at + len(form)
         if not (digits and (text[at - 1 : at].isdigit() or text[end : end + 1].isdigit())):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import aclosing, closing
 from typing import TYPE_CHECKING, Any
 
 from agnt5 import codec
 from agnt5.contracts.errors import PayloadTooLargeError, StreamLimitError
+from agnt5.contracts.masking import MASKER
+from agnt5.contracts.seams import Seams
 from agnt5.runtime.exits import contained
 
 if TYPE_CHECKING:
@@ -31,6 +34,7 @@ class Emitter:
     """The chunks of one attempt: `push` on the host's loop, `push_from_thread` in a handler's thread.
 
     Nothing is tried again here: where the store has lost the run to another worker, the host stops its code.
+    What follows one another as text is masked as one text (`contracts/seams.py`); anything else ends it.
     """
 
     def __init__(self, live: LiveRun) -> None:
@@ -38,6 +42,8 @@ class Emitter:
         self.closed = False
         self._live = live
         self._loop = live.host.loop
+        self._seams = Seams(f"stream of {live.handler.address}")
+        self._held: deque[tuple[int, bytes, str]] = deque()
         self._waiting: list[bytes] = []
         self._given = 0
         self._sent = 0
@@ -58,12 +64,10 @@ class Emitter:
         """
         if self.closed:
             return
-        chunk = self._encode(value)
-        self._given += 1
-        self._waiting.append(chunk)
-        self._ahead_bytes += len(chunk)
+        idle = self._given == self._stored  # nothing is on the way: why wait for company
+        self._take(value)
         pause = self._loop.time() - self._ticked_s > TICK_S
-        if pause or self._given == self._stored + 1:  # nothing is on the way: why wait for company
+        if pause or idle:
             self._send()
         elif not self._sending:
             self._sending = True
@@ -94,7 +98,9 @@ class Emitter:
             raise self._error
 
     async def rest(self) -> None:
-        """Wait for what is on the way, unless the run is no longer ours."""
+        """Send what waits for what would have followed, and wait for all, unless the run is no longer ours."""
+        self._let_go(self._seams.end())
+        self._send()
         while self._error is None and self._stored < self._given and not self._live.ended:
             await self._news()
 
@@ -105,17 +111,46 @@ class Emitter:
         full = self._given - self._stored >= AHEAD or self._ahead_bytes >= AHEAD_BYTES
         return full or self._given > self._live.host.store.stream_limit
 
-    def _encode(self, value: Any) -> bytes:
-        address, limit, number = self._live.handler.address, self._live.host.settings.payload_limit, self._given + 1
-        chunk = codec.dumps(value, what=f"chunk {number} of {address}", limit=limit)
+    def _take(self, value: Any) -> None:
+        """Give what can go, of this chunk and of those before it."""
+        number = len(self.values) + 1
+        what = f"chunk {number} of {self._live.handler.address}"
+        data = codec.plain(value, what=what)
+        chunk = codec.freed(data, what=what, limit=self._live.host.settings.payload_limit)
+        self._count(chunk, number)
+        shown = codec.loads(chunk)  # as it is now: generators like to yield one object again and again
+        self.values.append(shown)
+        text = _text_of(shown if chunk is data else codec.loads(data)) if MASKER.knows else None
+        if text is None:
+            self._let_go(self._seams.end())
+            self._give(chunk)
+        else:
+            self._held.append((number - 1, chunk, _text_of(shown) or ""))
+            self._let_go(self._seams.add(text))
+
+    def _count(self, chunk: bytes, number: int) -> None:
+        address, limit = self._live.handler.address, self._live.host.settings.payload_limit
         self._bytes += len(chunk) + (number > 1)
         if self._bytes > limit:  # it could not end otherwise: better now than after hours
             raise PayloadTooLargeError(
                 f"result of {address}: its first {number:,} chunks are {self._bytes:,} bytes of JSON, at most"
                 f" {limit:,} are allowed (AGNT5_PAYLOAD_LIMIT); yield less, or split the work into several runs"
             )
-        self.values.append(codec.loads(chunk))  # as it is now: generators like to yield one object again and again
-        return chunk
+
+    def _let_go(self, texts: list[str]) -> None:
+        """Give the first chunks that are held, with these texts."""
+        for text in texts:
+            at, chunk, alone = self._held.popleft()
+            if text != alone:  # it has a part of a secret
+                value = self.values[at] = _with_text(self.values[at], text)
+                masked, chunk = chunk, codec.plain(value, what="chunk")
+                self._bytes += len(chunk) - len(masked)
+            self._give(chunk)
+
+    def _give(self, chunk: bytes) -> None:
+        self._given += 1
+        self._waiting.append(chunk)
+        self._ahead_bytes += len(chunk)
 
     def _send(self) -> None:
         self._sending = False
@@ -146,6 +181,16 @@ class Emitter:
         if self._moved is None or self._moved.done():
             self._moved = self._loop.create_future()
         await asyncio.shield(self._moved)
+
+
+def _text_of(value: Any) -> str | None:
+    """The text of a chunk: it, or its `text`, as agents and models have it."""
+    text = value.get("text") if isinstance(value, dict) else value
+    return text if isinstance(text, str) else None
+
+
+def _with_text(value: Any, text: str) -> Any:
+    return {**value, "text": text} if isinstance(value, dict) else text
 
 
 async def emit_all(live: LiveRun, chunks: AsyncGenerator[Any]) -> list[Any]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
+import os
 
 from celery import current_app, shared_task
 from support.cluster import note
 
-from agnt5 import entity, function, workflow
+from agnt5 import entity, function, scripted_model, workflow
 
 Box = entity("Box")
 
@@ -28,6 +29,23 @@ async def stream(ctx):
     yield "first"
     yield {"second": ctx.secrets().get("api_key")}
     yield await ctx.secrets().fetch("api_key")
+
+
+PARROT = scripted_model("parrot", lambda messages, tools: f"It is {os.environ['AGNT5_SECRET_PHRASE']} .")
+
+
+@function(service="secretive")
+async def pieces(ctx):
+    said = ""
+    async for chunk in await ctx.llm.stream("What is the phrase?", PARROT):
+        if chunk.text:
+            said += chunk.text
+            yield chunk.text
+    note("pieces", str(ctx.secrets().get("phrase") in said))
+    key = ctx.secrets().get("api_key")
+    yield {"type": "text", "text": key[:15]}
+    yield {"type": "text", "text": key[15:] + "!"}
+    yield "sk-"
 
 
 @function(service="secretive", retries=2)

@@ -20,6 +20,7 @@ from agnt5 import InvalidInputError, TaskFailedError
 HERE = Path(__file__).parent
 KEY = made("worker key", '-"q\\u"', prefix="sk-")
 BOX = made("box key")
+PHRASE = made("phrase", " battery staple", prefix="correct ")
 LABEL = "[secret:api_key]"
 
 
@@ -29,7 +30,9 @@ def cluster(tmp_path_factory) -> Iterator[Cluster]:
     (folder / "box_key").write_text(BOX + "\n")
     # the server's password in an address is one of the tests' secrets too
     with Cluster(["secretive"], paths=[HERE], AGNT5_SECRETS_DIR=folder, AGNT5_LINGER="100ms") as cluster:
-        worker = cluster.worker(AGNT5_SECRET_API_KEY=KEY, AGNT5_LINK_SECRET=made("link of the worker"))
+        worker = cluster.worker(
+            AGNT5_SECRET_API_KEY=KEY, AGNT5_SECRET_PHRASE=PHRASE, AGNT5_LINK_SECRET=made("link of the worker")
+        )
         yield cluster.start(worker, cluster.beat())
 
 
@@ -52,6 +55,20 @@ def test_a_workflow_that_lets_secrets_go_has_them_masked_also_when_it_is_replaye
 def test_chunks_are_masked_each_by_itself(cluster):
     run = cluster.client.start("secretive.stream")
     assert run.result(timeout=20) == ["first", {"second": LABEL}, LABEL]
+
+
+def test_what_is_split_over_chunks_is_masked_and_the_handler_has_it_as_it_came(cluster):
+    run = cluster.client.start("secretive.pieces")
+    expected = [
+        "It", " is", " [secret:phrase]", "", "", "", " .",
+        {"type": "text", "text": LABEL}, {"type": "text", "text": "!"}, "sk-",
+    ]  # fmt: skip
+    assert list(run.stream()) == expected == run.result(timeout=20)
+    assert cluster.noted("pieces") == ["True"]
+    stored = repr(dump(cluster.admin))
+    assert not any(part in stored for part in (KEY[:15], KEY[15:-6], PHRASE[8:32]))
+    (worker, _) = cluster.nodes
+    worker.says("stream of secretive.pieces holds the secret phrase, which was masked in it")
 
 
 @pytest.mark.parametrize("how", ["step", "function"])

@@ -10,9 +10,12 @@ from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
+from support import secret_values
 from support.waiting import until
 
 from agnt5.contracts.errors import PayloadTooLargeError, StaleEpochError, StreamLimitError
+from agnt5.contracts.masking import MASKER
+from agnt5.llm.responses import LLMChunk
 from agnt5.runtime.emitter import AHEAD, AHEAD_BYTES, emit_all, emit_from_thread
 
 
@@ -257,3 +260,116 @@ async def test_a_thread_waits_too_and_stops_when_its_run_is_over(live):
     await asyncio.to_thread(closed.wait, 5)
     assert closed.is_set()
     assert len(yielded) <= AHEAD + 1
+
+
+# ---- secrets in pieces
+
+KEY = secret_values.made("emitter")
+START, END, LABEL = KEY[:9], KEY[9:], "[secret:key]"
+
+
+@pytest.fixture
+def known():
+    """What the process knows during one test."""
+    before = dict(MASKER._values)
+    MASKER.learn("key", KEY)
+    yield
+    MASKER.forget()
+    MASKER.learn_all((name, value) for value, name in before.items())
+
+
+@pytest.mark.parametrize("threaded", [False, True])
+async def test_a_secret_that_is_split_over_chunks_is_masked_where_it_begins(live, known, threaded):
+    live.auto = True
+    chunks = ["a ", START, END, " b", KEY, {"x": START}, {"x": END}]
+
+    async def saying():
+        for chunk in chunks:
+            yield chunk
+
+    def saying_too():
+        yield from chunks
+
+    given = await (emit_from_thread(live, saying_too) if threaded else emit_all(live, saying()))
+    assert given == ["a ", LABEL, "", " b", LABEL, {"x": START}, {"x": END}]
+    assert [chunk for _, sent in live.sent for chunk in sent] == given
+
+
+async def test_a_chunk_that_is_a_secret_is_masked_as_the_beginning_of_the_longer_one_that_it_is(live, known):
+    live.auto = True
+    MASKER.learn("longer", KEY + " and more")
+
+    async def saying():
+        yield KEY
+        yield " and more"
+
+    assert await emit_all(live, saying()) == ["[secret:longer]", ""]
+
+
+async def test_texts_of_agents_and_models_are_one_text_with_all_that_is_beside_them_kept(live, known):
+    live.auto = True
+
+    async def telling():
+        told = {"type": "text", "text": START, "n": 1.0, "key": KEY}
+        yield told
+        told["text"] = END[:3]
+        yield told
+        yield LLMChunk(text=END[3:] + "!")
+        yield {"type": "done", "text": None}
+
+    last = {"text": "!", "response": None}
+    label = {"type": "text", "text": LABEL, "n": 1.0, "key": LABEL}
+    assert await emit_all(live, telling()) == [label, {**label, "text": ""}, last, {"type": "done", "text": None}]
+
+
+async def test_only_what_may_be_the_beginning_of_a_secret_waits(live, known):
+    live.auto = True
+    yields = iter([("a", ["a"]), (START[:2], [START[:2]]), (f"b {START}", []), (5, [f"b {START}", 5]), (START, []),
+                   (END + START, [LABEL]), ("c", [START, "c"])])  # fmt: skip
+    expected = []
+
+    async def slow():
+        for chunk, sent in yields:
+            yield chunk
+            await turns()
+            expected.extend(sent)
+            assert [chunk for _, sent in live.sent for chunk in sent] == expected
+
+    assert await emit_all(live, slow()) == ["a", START[:2], f"b {START}", 5, LABEL, START, "c"]
+    assert live.count == 7
+
+
+@pytest.mark.parametrize("ended_by", ["error", "cancel", "limit"])
+async def test_what_waits_is_stored_however_the_generator_ends(live, known, ended_by):
+    live.auto = True
+
+    async def ending():
+        yield "a"
+        yield START
+        if ended_by == "error":
+            raise ValueError("no")
+        if ended_by == "cancel":
+            await asyncio.Event().wait()
+        live.settings.payload_limit = 10
+        yield END
+
+    task = asyncio.ensure_future(emit_all(live, ending()))
+    await turns()
+    if ended_by == "cancel":
+        assert live.count == 1
+        task.cancel()
+    kinds = {"error": ValueError, "cancel": asyncio.CancelledError, "limit": PayloadTooLargeError}
+    with pytest.raises(kinds[ended_by]):
+        await task
+    assert [chunk for _, sent in live.sent for chunk in sent] == ["a", START]
+
+
+async def test_the_bytes_of_a_result_are_counted_as_they_are_stored(live, known):
+    live.auto = True
+    live.settings.payload_limit = len(f'["{LABEL}","","{LABEL}"]')
+
+    async def saying():
+        for chunk in (START, END, LABEL):
+            yield chunk
+
+    assert await emit_all(live, saying()) == [LABEL, "", LABEL]
