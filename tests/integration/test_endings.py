@@ -191,9 +191,11 @@ async def test_a_run_that_goes_on_by_now_has_no_span_of_another_journal(store, a
     await store.reopen("r")
     own = await runs.claim(store, "r", nonce="again")
     await store.renew(own, seen=await runs.length(store, "r"), body=begun(generation=1), carried=[])
-    await Endings(store).tell()
-    assert told.ends == {(runs.HANDLER, "failed"): 1}
-    assert recorded.spans == {}
+    await killed_its_workers(store, admin)
+    assert await Endings(store).tell() == 2
+    assert told.ends == {(runs.HANDLER, "failed"): 2}
+    [span] = recorded.exporter.get_finished_spans()
+    assert span.attributes["agnt5.generation"] == 1
 
 
 async def test_a_beat_without_the_key_says_so_once_and_counts(store, told, recorded, caplog):
