@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
+import socket
 from collections.abc import Callable, Coroutine
 from datetime import datetime
 from typing import Any, TypeVar
@@ -19,6 +21,7 @@ from celery.beat import Scheduler as CeleryScheduler
 from agnt5.contracts.clock import at_ms
 from agnt5.contracts.errors import Agnt5Error, StoreUnavailableError
 from agnt5.runtime.dispatch import Dispatcher
+from agnt5.runtime.endings import Endings
 from agnt5.runtime.exits import run_until_told
 from agnt5.runtime.looks import Looks
 from agnt5.runtime.process import Runtime
@@ -30,6 +33,7 @@ from agnt5.store.scripts import script
 from agnt5.store.store import Store
 from agnt5.store.subscriber import Subscriber
 from agnt5.telemetry import metrics_endpoint
+from agnt5.telemetry.spans import active, start_tracing
 
 logger = logging.getLogger("agnt5.beat")
 
@@ -54,11 +58,13 @@ class Beat:
         runtime = self._runtime
         metrics_endpoint.prepare(runtime.settings, "beat")
         metrics_endpoint.serve(runtime.settings)
+        start_tracing(f"beat@{socket.gethostname()}/{os.getpid()}")
         self._store = store = await open_store(runtime.settings, name="agnt5:beat")
         self._dispatcher: Dispatcher = await runtime.dispatcher(store)
         self._sweeper = Sweeper(store, self._dispatcher, runtime.settings)
         self._schedules = Schedules(store, self._dispatcher, runtime.settings, runtime.registry)
         self._looks = Looks(store, runtime.settings)
+        self._endings = Endings(store)
         self._ears = Subscriber(store.link.address, lambda *_: self._nudged.set(), self._nudged.set)
         await self._ears.connect()
         await self._ears.subscribe(keys.BEAT_CHANNEL)
@@ -75,6 +81,7 @@ class Beat:
             self._due_look_s = loop.time() + LOOK_MS / 1000
             await self._sweeper.look()
             await self._sweeper.answer()
+            await self._endings.tell()
         if loop.time() >= self._due_trim_s:
             self._due_trim_s = loop.time() + TRIM_S
             await self._sweeper.trim()
@@ -93,6 +100,8 @@ class Beat:
             await self._ears.close()
             await self._store.link.close()
             self._store = None
+            if (tracing := active()) is not None:
+                await asyncio.to_thread(tracing.flush)
 
 
 class Scheduler(CeleryScheduler):  # type: ignore[misc]  # Celery is untyped

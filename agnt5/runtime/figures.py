@@ -39,7 +39,7 @@ class RunFigures:
         elif handler.kind is Kind.ENTITY and handler.mode == "write" and claimed.first and claimed.entries:
             # one that stood in line was queued when it got the lock, or came to its host with it
             got_lock_ms = claimed.queued_ms if by_message else claimed.now_ms
-            self._to.lock_wait(handler.address, max(0, got_lock_ms - _created_ms(claimed)) / 1000)
+            self._to.lock_wait(handler.address, max(0, got_lock_ms - entry_ms(claimed.entries[0])) / 1000)
 
     def attempt(self, live: LiveRun) -> AbstractContextManager[Any]:
         return self._to.attempt(live.handler.address)
@@ -92,6 +92,6 @@ class RunFigures:
         self._to.hosted(counts)
 
 
-def _created_ms(claimed: Claimed) -> int:
-    """The time of a journal's first entry, which begins `{"at":<ms>,`."""
-    return int(claimed.entries[0][6:].partition(b",")[0])
+def entry_ms(entry: bytes) -> int:
+    """The time of a journal's entry, which begins `{"at":<ms>,`."""
+    return int(entry[6:].partition(b",")[0])

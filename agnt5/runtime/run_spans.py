@@ -1,7 +1,7 @@
 """Spans of a host's runs: the run, its attempts or activations, its steps. Made only where spans are wanted.
 
-A run's own span is recorded by the worker that ends it; everything else names that span as its parent before it
-exists. A run that ends without a worker has none.
+A run's own span is recorded by the worker that ends it, or by beat where no worker does; everything else names that
+span as its parent before it exists.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from agnt5.contracts.clock import now_ns
-from agnt5.contracts.errors import RunFailedError
+from agnt5.contracts.errors import RunFailedError, from_data
 from agnt5.contracts.ids import entity_of, queue_of
 from agnt5.contracts.runs import Kind
-from agnt5.replay.events import Event, SignalReceived
+from agnt5.contracts.traces import trace_of
+from agnt5.replay.events import Event, RunCancelled, RunFailed, RunStarted, SignalReceived
+from agnt5.store.replies import Untold
 from agnt5.telemetry.spans_tracer import Tracing
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
 _TOOL = "tool:"
 
-_STATUS: dict[Ending, str] = {"timeout": "failed"}
+_STATUS = {"timeout": "failed"}
 """How an end is called, where its name is not the status of the run's record."""
 
 
@@ -74,20 +76,10 @@ class RunSpans:
     def ended(self, live: LiveRun, status: Ending, error: RunFailedError | None) -> None:
         """Record the run's span: its end is recorded in the store."""
         handler = live.handler
-        attributes: dict[str, Any] = {
-            **_about(live),
-            "agnt5.kind": handler.kind.value,
-            "agnt5.attempt": live.claimed.attempt,
-            "agnt5.generation": live.generation,
-            "agnt5.status": _STATUS.get(status, status),
-            "messaging.system": "agnt5",
-            "messaging.operation.type": "process",
-            "messaging.operation.name": "run",
-            "messaging.destination.name": queue_of(handler.address.partition(".")[0]),
-            "messaging.message.id": live.run_id,
-        }
-        if handler.kind is Kind.ENTITY and (entity := entity_of(live.run_id)) is not None:
-            attributes["agnt5.entity"] = entity
+        attributes = _of_an_end(
+            live.run_id, handler.address, handler.kind.value,
+            attempt=live.claimed.attempt, generation=live.generation, status=status,
+        )  # fmt: skip
         times_ms = (live.stretch_ms, live.host.clock_ms())
         self._tracing.record(live.trace, handler.address, times_ms, attributes, error)
 
@@ -98,6 +90,37 @@ class RunSpans:
             "agnt5.status": "continued",
         }  # fmt: skip
         self._tracing.record(live.trace, live.handler.address, (live.stretch_ms, live.host.clock_ms()), attributes)
+
+
+def record_untold(
+    tracing: Tracing, end: Untold, started: RunStarted, ended: RunFailed | RunCancelled, reopened_ms: Sequence[int]
+) -> None:
+    """Record the span of a run that no worker ended; `reopened_ms` are the times at which it was opened again."""
+    trace = tracing.placed(trace_of(end.run_id, started.headers, started.at)).reopened(len(reopened_ms))
+    attributes = _of_an_end(
+        end.run_id, end.handler, started.kind, attempt=end.attempt, generation=end.generation, status=end.ending
+    )
+    error = from_data(ended.error) if isinstance(ended, RunFailed) else None
+    tracing.record(trace, end.handler, ([started.at, *reopened_ms][-1], end.at_ms), attributes, error)
+
+
+def _of_an_end(run_id: str, address: str, kind: str, *, attempt: int, generation: int, status: str) -> dict[str, Any]:
+    attributes: dict[str, Any] = {
+        "agnt5.run_id": run_id,
+        "agnt5.handler": address,
+        "agnt5.kind": kind,
+        "agnt5.attempt": attempt,
+        "agnt5.generation": generation,
+        "agnt5.status": _STATUS.get(status, status),
+        "messaging.system": "agnt5",
+        "messaging.operation.type": "process",
+        "messaging.operation.name": "run",
+        "messaging.destination.name": queue_of(address.partition(".")[0]),
+        "messaging.message.id": run_id,
+    }
+    if kind == Kind.ENTITY.value and (entity := entity_of(run_id)) is not None:
+        attributes["agnt5.entity"] = entity
+    return attributes
 
 
 def _about(live: LiveRun) -> dict[str, Any]:

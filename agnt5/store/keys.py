@@ -157,6 +157,15 @@ def answers(shard: int) -> str:
     return f"{prefix(shard)}answers"
 
 
+def untold(shard: int) -> str:
+    """Sorted set by ms from which a beat may take it: the ends of runs that no worker had, which none has told of yet.
+
+    Written where a run ends; `run|ending|generation|attempt|length|ms|handler`. Struck off by the beat that told of it;
+    the latest 20,000 at most, and expires with the last of their runs.
+    """
+    return f"{prefix(shard)}untold"
+
+
 def budget(scope: Scope, shards: int) -> str:
     """Hash: what a scope has spent, and what calls on their way hold of it. Written by `reserve` and `settle`.
 

@@ -29,6 +29,7 @@ from agnt5.store.replies import (
     Fired,
     More,
     NotClaimed,
+    Untold,
     Verdict,
     claim_of,
     dispatches,
@@ -237,6 +238,15 @@ def absent(reply: list[Any], run_id: str) -> Agnt5Error:
 async def fired(pending: Awaitable[list[Any]]) -> Fired:
     _, count, due, now, out, late = await pending
     return Fired(int(count), int(float(due)) if due else None, int(now), dispatches(out), [int(ms) for ms in late])
+
+
+async def lent(pending: Awaitable[list[Any]]) -> list[Untold]:
+    found = []
+    for entry in (await pending)[1]:
+        run_id, ending, generation, attempt, length, at, handler = entry.decode().split("|", 6)
+        numbers = (int(generation), int(attempt), int(length), int(at))
+        found.append(Untold(entry, run_id, ending, *numbers, handler))
+    return found
 
 
 async def reaped(pending: Awaitable[list[Any]]) -> tuple[int, int, list[Dispatch]]:

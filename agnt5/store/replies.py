@@ -122,6 +122,23 @@ class Fired:
 
 
 @dataclass(frozen=True, slots=True)
+class Untold:
+    """How a run ended that no worker had: `ending` is as an owner says it, `length` that of its journal with the end.
+
+    `entry` is what strikes it off.
+    """
+
+    entry: bytes
+    run_id: str
+    ending: str
+    generation: int
+    attempt: int
+    length: int
+    at_ms: int
+    handler: str
+
+
+@dataclass(frozen=True, slots=True)
 class NewChild:
     """A child run that an append creates."""
 

@@ -35,6 +35,6 @@ def script(name: str, *, posts: bool = False) -> Script:
 
 NAMES = (
     "advance", "answer", "append", "call", "cancel", "claim", "commit", "configure", "create", "decide", "deliver",
-    "disown", "emit", "erase", "finish", "fire", "heart", "keep", "mend", "park", "reap", "renew", "reopen", "requeue",
-    "reseal", "reserve", "reset", "retry", "settle", "wake",
+    "disown", "emit", "erase", "finish", "fire", "heart", "keep", "lend", "mend", "park", "reap", "renew", "reopen",
+    "requeue", "reseal", "reserve", "reset", "retry", "settle", "wake",
 )  # fmt: skip

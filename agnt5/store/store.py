@@ -14,9 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from agnt5.contracts.budgets import Amounts, Scope, ScopedBudget
-from agnt5.contracts.errors import (
-    StaleEpochError,
-)
+from agnt5.contracts.errors import StaleEpochError
 from agnt5.contracts.flags import MOST_KEYS
 from agnt5.contracts.ids import entity_of, new_run_id, shard_of
 from agnt5.contracts.runs import RunStatus
@@ -36,6 +34,7 @@ from agnt5.store.replies import (
     NewCall,
     NewChild,
     NotClaimed,
+    Untold,
     Verdict,
 )
 from agnt5.store.scripts import script
@@ -117,6 +116,9 @@ class Store:
     def _run(self, name: str, run_id: str, *args: Arg) -> Awaitable[list[Any]]:
         return self.link.script(script(name, posts=self.posts), self.prefix(run_id), (run_id, *args))
 
+    def _in(self, shard: int, name: str, *args: Arg) -> Awaitable[list[Any]]:
+        return self.link.script(script(name, posts=self.posts), self._prefixes[shard], args)
+
     def _fenced(self, name: str, own: Ownership, *args: Arg) -> Awaitable[list[Any]]:
         return self._counted(own, self._run(name, own.run_id, own.epoch, own.next_op(), *args))
 
@@ -155,9 +157,8 @@ class Store:
 
     def answer(self, run_id: str, *, generation: int, operation: str, host: str, body: bytes) -> Awaitable[Applied]:
         """Tell a run the outcome of its call of an entity, once per `operation`; nothing where it is gone or ended."""
-        return parsing.answered(
-            self._run("answer", run_id, generation, operation, host, self.sealer.body(body, run_id))
-        )
+        body = self.sealer.body(body, run_id)
+        return parsing.answered(self._run("answer", run_id, generation, operation, host, body))
 
     def erase(self, entity: str) -> Awaitable[None]:
         """Delete an entity's state. Raises `EntityBusyError` while a call holds its lock, `EntityNotFoundError`."""
@@ -259,7 +260,7 @@ class Store:
         None: there was nothing to unset.
         """
         args = (operation, key, rule, who, comment, MOST_KEYS, config.KEPT)
-        return config.configured(self.link.script(script("configure", posts=self.posts), self._prefixes[0], args), key)
+        return config.configured(self._in(0, "configure", *args), key)
 
     # ---- an owner's verbs
 
@@ -353,20 +354,21 @@ class Store:
 
     def fire(self, shard: int, *, limit: int, timeout_error: bytes) -> Awaitable[Fired]:
         """Deliver a shard's due timers."""
-        args: tuple[Arg, ...] = (limit, self.retention_ms, timeout_error)
-        return parsing.fired(self.link.script(script("fire", posts=self.posts), self._prefixes[shard], args))
+        return parsing.fired(self._in(shard, "fire", limit, self.retention_ms, timeout_error))
 
     def reap(self, shard: int, host: str, *, limit: int, error: bytes) -> Awaitable[tuple[int, int, list[Dispatch]]]:
         """Queue up to `limit` runs of a dead host: how many, how many are left, the messages to send."""
-        args: tuple[Arg, ...] = (host, limit, self.max_host_losses, error, self.retention_ms)
-        return parsing.reaped(self.link.script(script("reap", posts=self.posts), self._prefixes[shard], args))
+        return parsing.reaped(self._in(shard, "reap", host, limit, self.max_host_losses, error, self.retention_ms))
 
     def requeue(
         self, shard: int, slot: str, *, before_ms: int, slack_ms: int, limit: int, probe: bool
     ) -> Awaitable[tuple[int, int | None, list[Dispatch]]]:
         """Ask again for overtaken runs' messages: how many, the oldest's time of queueing, the messages."""
-        args: tuple[Arg, ...] = (slot, before_ms, slack_ms, limit, int(probe))
-        return parsing.requeued(self.link.script(script("requeue", posts=self.posts), self._prefixes[shard], args))
+        return parsing.requeued(self._in(shard, "requeue", slot, before_ms, slack_ms, limit, int(probe)))
+
+    def lend(self, shard: int, *, limit: int, lease_ms: int) -> Awaitable[list[Untold]]:
+        """Ends of a shard that are to be told of, and then struck off: who asks after `lease_ms` gets them again."""
+        return parsing.lent(self._in(shard, "lend", limit, lease_ms))
 
     def heart(self, host: str) -> Awaitable[tuple[bool, int]]:
         """Renew a host's liveness: whether it had been unlisted, and the store's time in ms."""

@@ -59,6 +59,9 @@ class Figures:
     def retried(self, handler: str) -> None:
         """An attempt failed that another one follows."""
 
+    def expected(self, handlers: Iterable[str]) -> None:
+        """Runs of these will end."""
+
     def ended(self, handler: str, status: str, seconds: float | None) -> None:
         """A run ended, so long after its creation."""
 

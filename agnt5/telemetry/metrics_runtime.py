@@ -117,10 +117,14 @@ class PrometheusFigures(Figures):
     def claimed(self, handler: str, *, first: bool) -> None:
         if not first:
             return
-        if ("agnt5_runs_started", handler) not in self._bound:
-            for status in STATUSES:
-                self._tell(0, "agnt5_runs_ended", handler, status)
+        self.expected((handler,))
         self._tell(1, "agnt5_runs_started", handler)
+
+    def expected(self, handlers: Iterable[str]) -> None:
+        for handler in handlers:
+            if ("agnt5_runs_ended", handler, STATUSES[0]) not in self._bound:
+                for status in STATUSES:
+                    self._tell(0, "agnt5_runs_ended", handler, status)
 
     def queue_delay(self, queue: str, seconds: float) -> None:
         self._tell(seconds, "agnt5_queue_delay_seconds", queue)

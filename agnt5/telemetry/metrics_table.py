@@ -51,13 +51,20 @@ SHARED = (
 )  # fmt: skip
 """Of every process."""
 
-WORKER = (
-    Figure("agnt5_runs_started", "counter", "Runs taken by a worker for the first time.", ("handler",)),
-    Figure("agnt5_runs_ended", "counter", "Runs that a worker ended.", ("handler", "status")),
+ENDS = (
+    Figure(
+        "agnt5_runs_ended", "counter", "Runs that ended: on a worker, or told by a beat because no worker had them.",
+        ("handler", "status"),
+    ),
     Figure(
         "agnt5_run_duration_seconds", "histogram", "From a run's creation to its end, with all waiting.",
         ("handler", "status"), LONG,
     ),
+)  # fmt: skip
+"""Of workers and beats."""
+
+WORKER = (
+    Figure("agnt5_runs_started", "counter", "Runs taken by a worker for the first time.", ("handler",)),
     Figure("agnt5_runs_parked", "counter", "Waiting runs given back to Redis.", ("handler",)),
     Figure(
         "agnt5_hosted_runs", "gauge", "Runs in the memory of workers, by kind, running or waiting.",
@@ -96,7 +103,9 @@ BEAT = (
     Figure("agnt5_live_hosts", "gauge", "Worker processes that have beaten lately."),
 )
 
-OF_ROLE: dict[Role, tuple[Figure, ...]] = {"worker": (*SHARED, *WORKER), "beat": (*SHARED, *BEAT), "web": SHARED}
+OF_ROLE: dict[Role, tuple[Figure, ...]] = {
+    "worker": (*SHARED, *ENDS, *WORKER), "beat": (*SHARED, *ENDS, *BEAT), "web": SHARED,
+}  # fmt: skip
 
-FIGURES = (*SHARED, *WORKER, *BEAT)
+FIGURES = (*SHARED, *ENDS, *WORKER, *BEAT)
 """All of them."""

@@ -32,6 +32,11 @@ async def fails(ctx: Context) -> None:
     raise NonRetryableError("never")
 
 
+@function(retries=RetryPolicy(max_attempts=2, initial_interval=60))
+async def much_later(ctx: Context) -> None:
+    raise RuntimeError("not yet")
+
+
 @function
 async def all_sorts(ctx: Context) -> None:
     metrics = ctx.metrics()

@@ -21,7 +21,7 @@ from support.cluster import Cluster
 from support.scraping import fetch, free_port, scrape
 from support.waiting import until_sync
 
-from agnt5 import TaskFailedError
+from agnt5 import Context, TaskFailedError, function
 from agnt5.telemetry.metrics_shared import PREFIX
 from agnt5.telemetry.metrics_table import BEAT, SHARED, WORKER
 
@@ -42,6 +42,11 @@ def cluster(ports) -> Iterator[Cluster]:
         (cluster.folder / "checkout.py").write_text("\n".join(re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)))
         worker = cluster.worker(AGNT5_METRICS_PORT=ports["worker"])
         yield cluster.start(worker, cluster.beat(AGNT5_METRICS_PORT=ports["beat"]))
+
+
+@function(service="elsewhere")
+async def unknown_to_workers(ctx: Context) -> None:
+    """Only this process has it."""
 
 
 def folder(*, in_use: bool) -> tuple[Path, IO[bytes]]:
@@ -233,6 +238,31 @@ def test_beat_tells_of_timers_queues_and_hosts_that_died(cluster, ports):
         cluster.nodes[0].thaw()
     assert late.result(timeout=20) == 1
     until_sync(lambda: scrape(ports["beat"]).value("agnt5_queue_length", **queue) == 0, 20.0)
+
+
+def test_beat_counts_ends_that_no_worker_had(cluster, ports):
+    parked = cluster.client.start("measured.patient", run_timeout=3600)
+    until_sync(lambda: cluster.field(parked.id, "seen") and cluster.field(parked.id, "host") == "", 20.0)
+    cluster.hurry(parked.id)
+    put_off = cluster.client.start("measured.much_later")
+    until_sync(lambda: cluster.field(put_off.id, "retry"), 20.0)
+    unannounced = cluster.client.start(unknown_to_workers)
+    put_off.cancel("no longer")
+    unannounced.cancel("no longer")
+
+    def ended(handler: str, status: str) -> float | None:
+        return scrape(ports["beat"]).value("agnt5_runs_ended_total", handler=handler, status=status)
+
+    until_sync(lambda: ended("measured.patient", "timeout") == 1, 20.0)
+    until_sync(lambda: ended("measured.much_later", "cancelled") == 1, 20.0)
+    until_sync(lambda: ended("other", "cancelled") == 1, 20.0)
+    assert (ended("measured.patient", "failed"), ended("checkout.charge", "timeout")) == (0, 0)
+    seen = scrape(ports["beat"])
+    took = seen.value("agnt5_run_duration_seconds_sum", handler="measured.patient", status="timeout")
+    assert 0.1 < took < 100
+    at_worker = scrape(ports["worker"])
+    assert at_worker.value("agnt5_runs_ended_total", handler="measured.patient", status="timeout") == 0
+    assert at_worker.value("agnt5_runs_started_total", handler="measured.patient") >= 1
 
 
 def test_each_process_has_the_figures_of_its_role(cluster, ports):

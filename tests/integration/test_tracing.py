@@ -17,7 +17,9 @@ from support.otlp import Collector, Told
 from support.waiting import until_sync
 from traced import SECRET
 
-from agnt5 import AsyncClient, TaskFailedError
+from agnt5 import AsyncClient, RunTimeoutError, TaskFailedError
+from agnt5.contracts.ids import shard_of
+from agnt5.store import keys
 from agnt5.web import create_api
 
 HERE = Path(__file__).parent
@@ -57,7 +59,7 @@ def cluster(models, collector) -> Iterator[Cluster]:
             "away", "-Q", "agnt5.traced_away", OTEL_BSP_SCHEDULE_DELAY="50", OTEL_EXPORTER_OTLP_TIMEOUT="1",
             OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{deaf.getsockname()[1]}",
         )  # fmt: skip
-        yield cluster.start(here, there, own, away, cluster.beat())
+        yield cluster.start(here, there, own, away, cluster.beat(**collector.env))
 
 
 def ids(traceparent: str) -> tuple[str, str]:
@@ -316,3 +318,37 @@ def test_a_run_that_is_opened_again_goes_on_below_the_stretch_that_failed(cluste
     assert (failed.status, again.status) == (ERROR, 0)
     assert again.begun_ns >= failed.ended_ns - 5e6
     assert names([span for span in collector.below(again) if span.name.startswith("step")]) == ["step repair"]
+
+
+# ---- runs that no worker ends
+
+
+def test_a_childs_end_in_its_queue_is_a_span_of_beats_below_its_parent(cluster, collector):
+    run = cluster.client.start("traced_here.in_vain")
+    until_sync(lambda: cluster.field(f"{run.id}~1", "status") == "queued", 20.0)
+    run.cancel("no longer")
+    parent = collector.run(run.id)
+    child = collector.run(f"{run.id}~1")
+    assert (child.trace_id, child.parent_id) == (parent.trace_id, parent.span_id)
+    assert (child.name, child.kind, child.status) == ("traced_nowhere.nobodys", CONSUMER, 0)
+    assert child.attributes["agnt5.status"] == parent.attributes["agnt5.status"] == "cancelled"
+    assert parent.begun_ns <= child.begun_ns <= child.ended_ns
+    assert parent.resource["service.instance.id"].startswith("here@")
+    assert child.resource["service.instance.id"].startswith("beat@")
+
+
+def test_a_run_timeout_in_a_queue_is_a_span_that_beat_hands_over_when_it_ends(cluster, collector):
+    beat = cluster.nodes[4]
+    beat.terminate()
+    beat.env["OTEL_BSP_SCHEDULE_DELAY"] = "600000"
+    beat.restart()
+    run = cluster.client.start("traced_nowhere.nobodys", run_timeout=0.01, headers={"traceparent": CALLER})
+    with pytest.raises(RunTimeoutError):
+        run.result(timeout=20)
+    until_sync(lambda: not cluster.admin.exists(keys.untold(shard_of(run.id, cluster.shards))), 20.0)
+    assert collector.of(run.id) == []
+    beat.terminate()
+    span = collector.run(run.id)
+    assert (span.trace_id, span.parent_id) == ids(CALLER)
+    assert (span.status, span.attributes["error.type"]) == (ERROR, "RunTimeoutError")
+    assert span.attributes["agnt5.status"] == "failed"

@@ -43,6 +43,16 @@ async def order(ctx: Context) -> dict:
     return {"first": first, "second": second, "tally": tally}
 
 
+@function(service="traced_nowhere")
+async def nobodys(ctx: Context) -> None:
+    """No worker takes from its queue."""
+
+
+@workflow(service="traced_here")
+async def in_vain(ctx: Context) -> None:
+    await ctx.task(nobodys)
+
+
 @workflow(service="traced_here")
 async def survivor(ctx: Context) -> str:
     with ctx.trace_span().start("over"):

@@ -97,6 +97,7 @@ class StoreMachine(ScriptMachine):
         self.runs: dict[str, Run] = {}
         self.owners: list[Owner] = []
         self.timers: dict[str, bool] = {}
+        self.untold: set[str] = set()
         self.claims = 0
         self.born = 0
 
@@ -169,6 +170,8 @@ class StoreMachine(ScriptMachine):
     def end(self, run: Run, how: str) -> None:
         for ask in run.asks.values():
             ask.status = "withdrawn" if ask.status == "open" else ask.status
+        if run.owner is None:
+            self.untold.add(f"{run.id}|{how}|{run.gen}|{len(run.journal) + 1}")
         run.status, run.owner, run.retry = ENDS[how], None, False
         run.journal.append(LAST[run.status])
         self.untime(run.id)
@@ -550,6 +553,7 @@ class StoreMachine(ScriptMachine):
         found = {key.partition("}:")[2]: value for key, (value, _) in whole.items()}
         assert {name[4:] for name in found if name.startswith("run:")} == set(self.runs)
         assert {member.decode() for member, _ in found.get("timers", [])} == set(self.timers)
+        assert {_short(member) for member, _ in found.get("untold", [])} == self.untold
         for run in self.runs.values():
             record = found[f"run:{run.id}"]
             assert record[b"status"].decode() == run.status, run
@@ -581,6 +585,11 @@ class StoreMachine(ScriptMachine):
         except (Agnt5Error, AssertionError):
             return
         self.do(lambda: self.store.finish(own, "completed", b"1"))
+
+
+def _short(untold: bytes) -> str:
+    run_id, ending, generation, _, length, *_ = untold.decode().split("|")
+    return f"{run_id}|{ending}|{generation}|{length}"
 
 
 def test_the_scripts_do_what_the_model_does(server):

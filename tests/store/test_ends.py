@@ -11,11 +11,13 @@ from support.dump import dump, keys_of
 from support.waiting import until
 
 from agnt5.contracts.errors import RunEndedError, RunNotFoundError
+from agnt5.contracts.ids import shard_of
 from agnt5.contracts.runs import RunStatus
 from agnt5.store import keys
 from agnt5.store.store import Batch, Ownership, Store
 
 FAR = 9_000_000_000_000
+SHARD = shard_of("r", 16)
 
 
 async def family(store: Store, *, wait: bool) -> tuple[Ownership, Ownership]:
@@ -251,6 +253,43 @@ async def test_a_parent_that_cancels_an_ended_child_changes_nothing_about_it(sto
     assert await runs.status(store, "r~1") == "completed"
     assert await runs.names(store, "r~1") == ["RunStarted", "RunCompleted"]
     assert await runs.status(store, "r~9") is None
+
+
+# ---- ends that no worker had
+
+
+async def test_an_end_that_no_worker_had_is_lent_to_one_beat_until_it_is_struck_off(store, admin):
+    await store.finish(await runs.owned(store, "r~1"), "completed", b"1")
+    await runs.create(store, "r")
+    for operation in ("1", "1", "2"):
+        await store.cancel("r", reason=b'"x"', operation=operation)
+    lent = await asyncio.gather(*(store.lend(SHARD, limit=10, lease_ms=60_000) for _ in range(5)))
+    [told] = [one for page in lent for one in page]
+    [_, last] = await runs.events(store, "r")
+    assert (told.run_id, told.ending, told.handler) == ("r", "cancelled", runs.HANDLER)
+    assert (told.generation, told.attempt, told.length, told.at_ms) == (0, 0, 2, last["at"])
+    await store.link.call("ZREM", keys.untold(SHARD), told.entry)
+    assert not admin.exists(keys.untold(SHARD))
+
+
+async def test_what_a_beat_has_not_struck_off_is_lent_again_after_its_lease(store):
+    await runs.create(store, "r")
+    await store.cancel("r", reason=b'"x"')
+    first = await store.lend(SHARD, limit=10, lease_ms=1)
+    assert len(first) == 1
+    await until(lambda: _lent(store, first))
+
+
+async def _lent(store: Store, wanted: object) -> bool:
+    return await store.lend(SHARD, limit=10, lease_ms=1) == wanted
+
+
+async def test_where_no_beat_takes_them_the_latest_ends_stay(store, admin):
+    admin.zadd(keys.untold(SHARD), {f"old{n}|failed|0|0|2|1|a.b": n for n in range(20_000)})
+    await runs.create(store, "r")
+    await store.cancel("r", reason=b'"x"')
+    assert admin.zcard(keys.untold(SHARD)) == 20_000
+    assert admin.zrange(keys.untold(SHARD), -1, -1)[0].startswith(b"r|cancelled|")
 
 
 # ---- retention

@@ -23,7 +23,7 @@ STUBLESS = {"advance"}  # called by beat itself, on its own connection
 SAMPLES: dict[str, Any] = {
     "out": [b"q", b"5", b"s.h", b"r"], "mail": [b"r", b"0", 3, b"{}"], "entries": [b"{}"], "lateness": [b"7"],
     "status": b"failed", "parent": b"p", "epoch": b"1:n", "host": b"h", "handler": b"s.h", "next_due": b"17",
-    "oldest": b"", "what": b"tokens", "holder": b"r", "version": b"7",
+    "ends": [b"r|failed|0|0|2|7|s.h"], "oldest": b"", "what": b"tokens", "holder": b"r", "version": b"7",
     "heir": [b"r", b"s.h", b"1:n", b"0", b"0", b"0", b"0", b"0", b"1", b"5", b"7", [b"{}"]],
 }  # fmt: skip
 
@@ -165,6 +165,7 @@ VERBS: dict[str, Any] = {
     "fire": lambda s, o: s.fire(0, limit=1, timeout_error=b"{}"),
     "reap": lambda s, o: s.reap(0, "h", limit=1, error=b"{}"),
     "requeue": lambda s, o: s.requeue(0, "q:1", before_ms=1, slack_ms=1, limit=1, probe=True),
+    "lend": lambda s, o: s.lend(0, limit=1, lease_ms=1),
     "heart": lambda s, o: s.heart("h"),
     "reserve": lambda s, o: s.reserve(BUDGET, operation="1", nonce="n", estimate=(1, 2, 3)),
     "settle": lambda s, o: s.settle(BUDGET.scope, nonce="n", spent=(1, 2, 3)),

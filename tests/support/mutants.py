@@ -58,7 +58,7 @@ MUTANTS: dict[str, Mutant] = {
     "a claimed run stays in its queue": Mutant(MACHINE, "  dequeue(id, r)\n  local slot", "  local slot"),
     "a claimed run is on nobody's list": Mutant(MACHINE, "redis.call('SADD', P .. 'owned:' .. host, id)\n"),
     "an ended run stays on a host's list": Mutant(
-        MACHINE, "if r.host and r.host ~= '' then redis.call('SREM', P .. 'owned:' .. r.host, id) end\n"
+        MACHINE, "    redis.call('SREM', P .. 'owned:' .. r.host, id)\n  else\n    note_end", "  else\n    note_end"
     ),
     "an ended journal never expires": Mutant(MACHINE, "redis.call('PEXPIRE', P .. 'log:' .. id, retention)\n"),
     "an old journal never expires": Mutant(MACHINE, "redis.call('PEXPIRE', old, ARGV[5])\n"),
@@ -222,6 +222,16 @@ MUTANTS: dict[str, Mutant] = {
     "a changed value is sealed over": Mutant(
         BYTES, "if redis.call('HGET', key, ARGV[i]) == ARGV[i + 1] then", "if true then"
     ),
+    "an end that no worker had is not noted": Mutant(
+        MACHINE, "  else\n    note_end(id, r, ending, length, retention)\n"
+    ),
+    "a run timeout is noted as any failure": Mutant(MACHINE, "note_end(id, r, ending,", "note_end(id, r, status,"),
+    "notes of ends outlive their runs": Mutant(MACHINE, "redis.call('PEXPIRE', key, retention)\n"),
+    "notes of ends grow without end": Mutant(
+        ENDS, "if redis.call('ZCARD', key) > UNTOLD then redis.call('ZPOPMIN', key) end\n"
+    ),
+    "two beats tell of one end": Mutant(ENDS, "redis.call('ZADD', key, ms(NOW + ARGV[2]), one)"),
+    "what a dead beat was to tell is never told": Mutant(ENDS, "ms(NOW + ARGV[2]), one", "'+inf', one"),
     "memory is not looked at": Mutant(OUTAGES, "#!lua\n", "#!lua flags=allow-oom\n"),
 }  # fmt: skip
 

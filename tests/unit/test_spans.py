@@ -13,10 +13,10 @@ from contexts import T0, Flow, function_ctx
 from opentelemetry import trace as api
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, TraceIdRatioBased
 from opentelemetry.trace import StatusCode
 from pydantic import SecretStr
+from support.recorded import Recorded
 
 from agnt5.contracts.errors import ConfigurationError, LLMError
 from agnt5.contracts.masking import Masker
@@ -35,20 +35,6 @@ from agnt5.telemetry.spans_tracer import Tracing
 
 PLACE = trace_of("r-1", {}, 1_790_000_000_000)
 CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-
-
-class Recorded:
-    """A provider with an exporter that keeps what it gets, in use for this process."""
-
-    def __init__(self, **options) -> None:
-        self.exporter = InMemorySpanExporter()
-        self.provider = TracerProvider(shutdown_on_exit=False, **options)
-        self.provider.add_span_processor(SimpleSpanProcessor(self.exporter))
-        self.tracing = Tracing(self.provider.get_tracer("agnt5"), self.provider)
-
-    @property
-    def spans(self):
-        return {span.name: span for span in self.exporter.get_finished_spans()}
 
 
 @pytest.fixture

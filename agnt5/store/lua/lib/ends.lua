@@ -8,6 +8,15 @@ local function unset_timers(id)
   redis.call('DEL', P .. 'alarms:' .. id)
 end
 
+-- Note the end of a run that no worker had, for a beat to tell of. Where no beat takes them, the oldest are dropped.
+local UNTOLD = 20000
+local function note_end(id, r, ending, length, retention)
+  local key = P .. 'untold'
+  redis.call('ZADD', key, NOW_S, table.concat({ id, ending, r.gen, r.attempt, length, NOW_S, r.handler }, '|'))
+  if redis.call('ZCARD', key) > UNTOLD then redis.call('ZPOPMIN', key) end
+  redis.call('PEXPIRE', key, retention)
+end
+
 local cancel_run
 
 -- Write a run's end: journal, record, indexes, the parent's completion, the waiters' channel, expiry.
@@ -21,10 +30,10 @@ local ENDINGS = {
     ',"error":{"type":"RunCancelledError","message":', '}}', 'cancelled' },
 }
 local function end_run(id, r, status, payload, retention)
-  local form, cancels = ENDINGS[status], status == 'cancelled' or status == 'timeout'
+  local form, cancels, ending = ENDINGS[status], status == 'cancelled' or status == 'timeout', status
   if status == 'timeout' then status = 'failed' end
   local last, told, e = entry(form[1] .. payload .. '}'), '', entity_of(id)
-  redis.call('RPUSH', P .. 'log:' .. id, last)
+  local length = redis.call('RPUSH', P .. 'log:' .. id, last)
   if e then
     end_call(e, id, r)
   elseif not r.parent then
@@ -40,7 +49,11 @@ local function end_run(id, r, status, payload, retention)
   redis.call('HSET', P .. 'run:' .. id, 'status', status, 'ended', NOW_S, 'host', '', 'epoch', '', 'fin',
     r.epoch or '', 'finop', r.op or '0', 'told', told)
   if r.status == 'queued' then dequeue(id, r) end
-  if r.host and r.host ~= '' then redis.call('SREM', P .. 'owned:' .. r.host, id) end
+  if r.host and r.host ~= '' then
+    redis.call('SREM', P .. 'owned:' .. r.host, id)
+  else
+    note_end(id, r, ending, length, retention)
+  end
   if r.retry then redis.call('ZREM', P .. 'timers', 'r|' .. id) end
   if r.deadline then redis.call('ZREM', P .. 'timers', 'd|' .. id) end
   unset_timers(id)
