@@ -85,7 +85,8 @@ class _Turns:
     async def next(self) -> str | None:
         """The model to ask, or None: no other is left. Waits before one is asked again."""
         if self._failure is not None:
-            wait = wait_s(self._failure, self._tries, self._request.retries, self._chance.number())
+            asked = self._request
+            wait = wait_s(self._failure, self._tries, asked.retries, self._chance.number(), asked.patience_s)
             if wait is not None:
                 await self._chance.sleep(wait)
                 self._tries += 1
