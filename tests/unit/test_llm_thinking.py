@@ -7,14 +7,19 @@ from support.llm_anthropic import thinking
 from support.llm_server import LLMServer, said, tool_calls
 from support.secret_values import made
 
-from agnt5 import LLMRequestError, LLMResponse
+from agnt5 import LLMRequestError, LLMResponse, codec
 from agnt5.contracts.masking import MASKER
 from agnt5.llm import provider
 from agnt5.llm.messages import messages_of
 from agnt5.llm.requests import Request, described
+from agnt5.payload_keys import AesGcmCodec
+from agnt5.replay import journal
+from agnt5.replay.events import StepCompleted
+from agnt5.sealing import Sealer
 
 CLAUDE, GPT = "anthropic/claude-sonnet-4-5", "gpt-4o-mini"
 THOUGHTS = thinking("Rome, I think.", "", "Or Milan?", reply=tool_calls(("weather", {"city": "Rome"}), text="I look."))
+SEALER = Sealer(AesGcmCodec({"k": bytes(range(32))}))
 WEATHER = described({"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}, "test")
 
 
@@ -32,7 +37,7 @@ def server(provider_server):
 
 @pytest.fixture(params=["whole", "streamed"])
 def ask(request):
-    """Asks a model in one of the two ways; gives its answer, as the journal has it."""
+    """Asks a model in one of the two ways; gives its answer as a sealed journal has it."""
 
     async def ask(messages, *models):
         asked = Request(
@@ -40,12 +45,18 @@ def ask(request):
             params={"reasoning_effort": "low"},
         )  # fmt: skip
         if request.param == "whole":
-            return LLMResponse.model_validate_json((await provider.ask(asked)).model_dump_json())
+            return recorded(await provider.ask(asked))
         parts = [part async for part in provider.stream(asked)]
         assert "".join(part.text for part in parts) == parts[-1].response.text
-        return LLMResponse.model_validate_json(parts[-1].response.model_dump_json())
+        return recorded(parts[-1].response)
 
     return ask
+
+
+def recorded(answer):
+    """As it is read from a sealed journal."""
+    body = journal.encode(StepCompleted(seq=1, name="llm:m", result=codec.loads(codec.dumps(answer, what="answer"))))
+    return LLMResponse.model_validate(journal.decode(SEALER.open(SEALER.body(body, "r"), "r")).result)
 
 
 def then(answer):
