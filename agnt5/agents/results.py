@@ -14,8 +14,9 @@ class AgentResult(BaseModel):
 
     `object` is the answer as data where that agent has an `output`: an instance of the pydantic model if it was one.
     `messages` are the turn in OpenAI's form: the message that was sent, answers, calls and results of tools; without
-    instructions and without what the memory had before. `usage` and `cost` (US dollars, None where a price is not
-    known) are of all models that were asked, `rounds` how often one was, with those of agents that served as tools.
+    instructions, without what models thought, and without what the memory had before. `usage` and `cost` (US dollars,
+    None where a price is not known) are of all models that were asked, `rounds` how often one was, with those of agents
+    that served as tools.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -15,6 +15,7 @@ from agnt5.agents.results import AgentResult
 from agnt5.contracts.errors import InvalidInputError, ToolLoopError
 from agnt5.llm.messages import Message, hidden
 from agnt5.llm.responses import LLMResponse, ToolCall, Usage
+from agnt5.llm.thinking import without
 from agnt5.sdk.tool_loop import ToolLoop, offered_tools, result_of, terms_of
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ class Turn:
 
     async def end(self) -> AgentResult:
         """The result, after the memory has this turn."""
-        messages = hidden(self._said)
+        messages = without(hidden(self._said))
         if self._conversation is not None:
             await _memory(self._first).keep(self._ctx, self._conversation, messages, self._agent.name)
         return AgentResult(

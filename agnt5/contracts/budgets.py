@@ -23,7 +23,11 @@ MOST = 10**15
 """The highest limit: requests, tokens, or nano-dollars. Scripts count in doubles, which are exact up to 9 * 10**15."""
 
 MOST_BUDGETS = 16
-_LONGEST = timedelta(days=3660)
+"""That one start, or one call, may be given."""
+
+LONGEST = timedelta(days=3660)
+"""The longest window."""
+
 _PER = re.compile(r"~(\d{1,9})s$")
 
 Sort = Literal["requests", "tokens", "cost"]
@@ -206,7 +210,7 @@ def seconds_of(per: timedelta | None) -> int | None:
     if per is None:
         return None
     given: Any = per
-    if not isinstance(given, timedelta) or per.microseconds or not timedelta(seconds=1) <= per <= _LONGEST:
+    if not isinstance(given, timedelta) or per.microseconds or not timedelta(seconds=1) <= per <= LONGEST:
         raise InvalidInputError(f"budget per={per!r}: a timedelta of whole seconds, from 1 s to 3660 days, is needed")
     return round(per.total_seconds())
 

@@ -9,6 +9,7 @@ from agnt5.contracts.errors import SerializationError
 from agnt5.llm.failures import MalformedAnswerError
 from agnt5.llm.requests import Request
 from agnt5.llm.responses import LLMResponse, ToolCall, Usage
+from agnt5.llm.thinking import Thinking, Thoughts, thinking_of
 
 _FINISHES = {
     "length": "length",
@@ -27,9 +28,10 @@ def response_of(answer: Any, request: Request, model: str, cost: float | None) -
         raise MalformedAnswerError("it has no choices")
     message = choices[0].message
     calls = [(call.id, call.function.name, call.function.arguments) for call in message.tool_calls or []]
+    usage = getattr(answer, "usage", None)
     return _response(
-        message.content, calls, choices[0].finish_reason, getattr(answer, "usage", None), request, model, cost
-    )
+        message.content, calls, choices[0].finish_reason, usage, request, model, cost, thinking_of(message)
+    )  # fmt: skip
 
 
 class Collected:
@@ -40,6 +42,7 @@ class Collected:
         self._calls: dict[Any, list[Any]] = {}
         self._finish: str | None = None
         self._usage: Any = None
+        self._thoughts = Thoughts()
 
     def add(self, chunk: Any) -> str:
         """Take the next part; returns its text."""
@@ -50,6 +53,7 @@ class Collected:
         self._finish = choice.finish_reason or self._finish
         for delta in choice.delta.tool_calls or []:
             self._add_call(delta)
+        self._thoughts.add(choice.delta)
         text = choice.delta.content or ""
         if text:
             self._texts.append(text)
@@ -74,12 +78,14 @@ class Collected:
         if not self._texts and not self._calls and self._usage is None:
             raise MalformedAnswerError("the stream ended without any part")
         calls = [(call_id, name, "".join(pieces)) for call_id, name, pieces in self._calls.values()]
-        return _response("".join(self._texts), calls, self._finish, self._usage, request, model, cost)
+        return _response(
+            "".join(self._texts), calls, self._finish, self._usage, request, model, cost, self._thoughts.thinking()
+        )  # fmt: skip
 
 
 def _response(
     content: Any, calls: list[tuple[str, str, Any]], finish: str | None, usage: Any, request: Request, model: str,
-    cost: float | None,
+    cost: float | None, thinking: Thinking,
 ) -> LLMResponse:  # fmt: skip
     made = [_call(number, call, request) for number, call in enumerate(calls)]
     return LLMResponse(
@@ -89,6 +95,7 @@ def _response(
         cost=cost,
         model=model,
         finish_reason="tool_calls" if made else _FINISHES.get(finish or "", "stop"),
+        thinking=thinking,
     )
 
 

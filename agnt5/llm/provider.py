@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agnt5.contracts.errors import Agnt5Error, LLMError
-from agnt5.llm import loading, scripted, shortcut, spending, structured
+from agnt5.llm import loading, scripted, shortcut, spending, structured, thinking
 from agnt5.llm.answers import Collected, response_of
 from agnt5.llm.failures import UnprocessableError, failure_of, summed
 from agnt5.llm.messages import opened
@@ -85,7 +85,8 @@ class _Turns:
     async def next(self) -> str | None:
         """The model to ask, or None: no other is left. Waits before one is asked again."""
         if self._failure is not None:
-            wait = wait_s(self._failure, self._tries, self._request.retries, self._chance.number())
+            asked = self._request
+            wait = wait_s(self._failure, self._tries, asked.retries, self._chance.number(), asked.patience_s)
             if wait is not None:
                 await self._chance.sleep(wait)
                 self._tries += 1
@@ -114,7 +115,7 @@ async def _answer(request: Request, model: str) -> LLMResponse:
     async with asyncio.timeout(request.timeout_s):
         answer = await _call(litellm, _arguments(litellm, request, model))
     response = response_of(answer, request, model, None)
-    return response.model_copy(update={"cost": _cost(litellm, answer, response)})
+    return _thought(request, response.model_copy(update={"cost": _cost(litellm, answer, response)}))
 
 
 async def _parts(request: Request, model: str) -> AsyncGenerator[LLMChunk, None]:
@@ -137,7 +138,15 @@ async def _parts(request: Request, model: str) -> AsyncGenerator[LLMChunk, None]
     finally:
         await _close(answer)
     response = collected.response(request, model, spending.price(litellm, model, collected.usage))
-    yield LLMChunk(response=response)
+    yield LLMChunk(response=_thought(request, response))
+
+
+def _thought(request: Request, response: LLMResponse) -> LLMResponse:
+    """An answer whose thinking says whose it is."""
+    if not response.thinking:
+        return response
+    owned = thinking.by(provider_of(request, response.model), response.thinking)
+    return response.model_copy(update={thinking.FIELD: owned})
 
 
 # ---- LiteLLM: the two calls of it
@@ -168,6 +177,8 @@ async def _close(answer: Any) -> None:
 
 def _arguments(litellm: Any, request: Request, model: str) -> dict[str, Any]:
     messages = opened(request.messages)
+    if any(thinking.FIELD in one for one in messages):
+        messages = thinking.given_back(messages, provider_of(request, model))
     arguments = {name: opened(value) for name, value in request.params.items()}
     if request.schema is not None and "response_format" not in arguments:
         mode = structured.mode_of(litellm, model, request.schema)

@@ -12,6 +12,7 @@ from typing import Any
 from agnt5.contracts.clock import to_ms
 from agnt5.contracts.errors import InvalidInputError
 from agnt5.llm.messages import Message, sealed, secrets_in
+from agnt5.llm.retrying import LONGEST_WAIT_S
 from agnt5.llm.tools import Tool
 
 DEFAULT_TIMEOUT_S = 120.0
@@ -38,7 +39,8 @@ class Request:
 
     `params` go to LiteLLM as they are (temperature, max_tokens, tool_choice, seed, api_base, api_key...).
     `builtins` are tools of the provider itself, as it takes them. Secrets (pydantic's SecretStr) in messages and
-    params are opened by the provider only. `timeout_s` is for each try; of a stream, until its next part.
+    params are opened by the provider only. `timeout_s` is for each try; of a stream, until its next part. A provider
+    that asks to wait for more than `patience_s` is not asked again.
     """
 
     models: tuple[str, ...]
@@ -49,6 +51,7 @@ class Request:
     params: Mapping[str, Any] = field(default_factory=dict)
     timeout_s: float = DEFAULT_TIMEOUT_S
     retries: int = DEFAULT_RETRIES
+    patience_s: float = LONGEST_WAIT_S
 
     def digest(self) -> str:
         """A short text that two requests share only if they ask the same; keys and timeouts do not count."""

@@ -7,6 +7,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import to_json
 
+from agnt5.llm.thinking import FIELD, Thinking, text_of
+
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True)
@@ -55,7 +57,8 @@ class LLMResponse(_Frozen):
 
     `object` is the answer as data where a schema was given: an instance of the pydantic model if it was one. `cost`
     is in US dollars, None where LiteLLM knows no price. `model` is the one that answered, `finish_reason` one of
-    "stop", "length", "tool_calls", "content_filter".
+    "stop", "length", "tool_calls", "content_filter". `thinking` is what the model thought, as its provider wants it
+    back with the results of tools: never a part of `text`; `reasoning` is what of it can be read.
     """
 
     text: str = ""
@@ -65,14 +68,25 @@ class LLMResponse(_Frozen):
     cost: float | None = None
     model: str = ""
     finish_reason: str = "stop"
+    thinking: Thinking = Field(default_factory=dict)
+
+    @property
+    def reasoning(self) -> str:
+        """What the model thought, as far as its provider tells it; often a summary, or empty."""
+        return text_of(self.thinking)
 
     def message(self) -> dict[str, Any]:
-        """The answer as a message in OpenAI's form, to go on with the conversation."""
+        """The answer as a message in OpenAI's form, to go on with the conversation.
+
+        What was thought is in it as `thinking`, which `ctx.llm` gives back to the provider that it came from.
+        """
         message: dict[str, Any] = {"role": "assistant", "content": self.text or None}
         if self.tool_calls:
             message["tool_calls"] = [call.data() for call in self.tool_calls]
         elif not self.text:
             message["content"] = ""
+        if self.thinking:
+            message[FIELD] = self.thinking
         return message
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import zlib
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -12,13 +13,21 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, SecretStr
 
 from agnt5.contracts.budgets import Budget, ScopedBudget, Spent, applicable
-from agnt5.contracts.errors import InvalidInputError, RunFailedError, StructuredOutputError, model_error
+from agnt5.contracts.errors import (
+    InvalidInputError,
+    LLMError,
+    LLMRequestError,
+    RunFailedError,
+    StructuredOutputError,
+    model_error,
+)
 from agnt5.forms import schema_of
 from agnt5.llm import provider, requests, spending
 from agnt5.llm.failures import masked
 from agnt5.llm.messages import messages_of
 from agnt5.llm.requests import Request
 from agnt5.llm.responses import LLMChunk, LLMResponse
+from agnt5.llm.retrying import DURABLE_WAIT_S
 from agnt5.llm.structured import Wanted, complaint
 from agnt5.llm.tools import Tool
 from agnt5.sdk.llm_stream import LLMStream, Relay
@@ -30,6 +39,10 @@ if TYPE_CHECKING:
 
 Prompt = str | SecretStr | Sequence[Mapping[str, Any]]
 """Text, a `SecretStr`, or a list of messages in OpenAI's form."""
+
+
+WAITS = "agnt5.llm.waits"
+"""The change by which workflows wait for providers, as `ctx.patched` names it: runs from before it go on without."""
 
 
 class Question:
@@ -49,6 +62,10 @@ class Question:
     def step(self) -> str:
         """The name of its step."""
         return f"llm:{self.request.models[0]}"
+
+    def but(self, **values: Any) -> Question:
+        """The same with other values of its request."""
+        return Question(replace(self.request, **values), self.key, self.wanted, self.budgets)
 
     def corrected(self, answer: LLMResponse, fault: str) -> Question:
         """The question that a wrong answer leads to."""
@@ -87,7 +104,8 @@ class LLM:
         which texts may be `SecretStr`: those reach the provider only. `system` comes before them. `model` is a name as
         LiteLLM has it, or several: each is asked after the one before has refused or is out of retries. `timeout`
         (seconds or a timedelta, 120 s by default) is for each try; a model is asked again up to `retries` times (3)
-        after rate limits, errors of its server, timeouts and broken answers, as late as the provider wants it.
+        after rate limits, errors of its server, timeouts and broken answers, as late as the provider wants it; where
+        that is long, a workflow waits by a timer, up to `retries` times, and nothing of it is held meanwhile.
         Other arguments go to LiteLLM: `temperature`, `max_tokens`, `tool_choice`, `seed`, `api_base`, `api_key`...
 
         With `schema` (a JSON Schema or a pydantic model class) `response.object` is the answer as data that fits it; a
@@ -232,10 +250,23 @@ class LLM:
         return self._ctx.tools[given] if isinstance(given, str) and "." not in given else tool_of(given)
 
     async def _answer(self, question: Question) -> LLMResponse:
-        try:
-            return LLMResponse.model_validate(await self._step(question, self._whole(question)))
-        except RunFailedError as failed:
-            raise (model_error(failed) or failed) from None
+        durable, waits = self._info.kind == "workflow", 0
+        if durable and len(question.request.models) == 1:  # of several, the next is asked for what does not wait
+            question = question.but(patience_s=DURABLE_WAIT_S)
+        while True:
+            try:
+                return LLMResponse.model_validate(await self._step(question, self._whole(question)))
+            except RunFailedError as failed:
+                error = model_error(failed) or failed
+            wait_s = _wait_of(error, question.request) if durable and waits < question.request.retries else None
+            if wait_s is None or not self._ctx.patched(WAITS):
+                raise error from None
+            waits += 1
+            await self._port.start_timer(self._port.now_ms() + self._spread(wait_s), question.step)
+
+    def _spread(self, wait_s: float) -> int:
+        """Milliseconds to wait, a little longer by the run's id: what was refused together comes back one by one."""
+        return round(wait_s * (1000 + zlib.crc32(self._info.run_id.encode()) % 50))
 
     async def _fitting(self, answer: LLMResponse, question: Question) -> LLMResponse:
         if question.wanted is None or answer.tool_calls:
@@ -318,6 +349,14 @@ async def _relayed(call: ModelCall, relay: Relay) -> LLMResponse:
     finally:
         await chunks.aclose()
     return response
+
+
+def _wait_of(error: Exception, request: Request) -> float | None:
+    """The seconds that a provider asks to wait, where they were too many to be sat out in the step."""
+    if not isinstance(error, LLMError) or isinstance(error, LLMRequestError):
+        return None
+    asked = error.retry_after
+    return asked if asked is not None and asked > request.patience_s else None
 
 
 def _within_budgets(

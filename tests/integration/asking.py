@@ -72,6 +72,11 @@ async def secretly(ctx, fail: bool) -> str:
     return answer.text
 
 
+@workflow(service="asking")
+async def waiting(ctx) -> str:
+    return (await ctx.llm.generate("hello", "gpt-full", custom_llm_provider="openai")).text
+
+
 @function(service="asking")
 async def patient(ctx) -> str:
     return (await ctx.llm.generate("hello", "gpt-busy", custom_llm_provider="openai")).text

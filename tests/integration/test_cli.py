@@ -238,6 +238,15 @@ def test_a_start_prints_the_id_and_nothing_else(dev):
     assert "sum-1" in dev.err
 
 
+def test_a_run_is_started_with_budgets(dev):
+    limits = ("--budget", "cost=5,tokens=100", "--budget", "key=acme, requests=3, per=60")
+    dev("start", "shop.add", "a=1", "--id", "limited-1", *limits)
+    started = json.loads(dev("runs", "show", "limited-1", "--journal").splitlines()[0])
+    assert json.loads(started["headers"]["agnt5-budget"]) == [
+        {"tokens": 100, "cost": 5}, {"key": "acme", "requests": 3, "per": 60},
+    ]  # fmt: skip
+
+
 def test_an_error_is_one_message_and_ends_with_1(dev):
     dev("start", "shop.broken", "--id", "broken-1", "--wait", code=1)
     assert "this [bold]is[/bold] broken" in dev.err
@@ -257,6 +266,9 @@ def test_wrong_usage_ends_with_2(dev):
     dev("start", "shop.add", "a=1", "oops", code=2)
     dev("start", code=2)
     dev("--wrong", code=2)
+    for limits, said in {"5": "cost=5", "euros=5": "'euros'", "cost=x": "dollars", "cost=1,per=1d": "seconds"}.items():
+        dev("start", "shop.add", "a=1", "--budget", limits, code=2)
+        assert said in dev.err
 
 
 def test_a_run_is_shown_with_what_happened(dev):

@@ -83,14 +83,18 @@ def test_neither_keys_nor_secret_prompts_get_into_redis_events_or_logs(cluster, 
     assert SECRET not in told
 
 
-def test_the_next_attempt_waits_as_long_as_the_provider_asks(cluster, server):
-    server.script("gpt-busy", status(429, retry_after=300), "free now")
-    run = cluster.client.start("asking.patient")
+@pytest.mark.parametrize(("handler", "model"), [("patient", "gpt-busy"), ("waiting", "gpt-full")])
+def test_what_is_asked_again_waits_as_long_as_the_provider_asks(cluster, server, handler, model):
+    server.script(model, status(429, retry_after=300), "free now")
+    run = cluster.client.start(f"asking.{handler}")
     due_ms = cluster.one_timer(run.id)
-    assert 0 <= cluster.now_ms() + 300_000 - due_ms < 20_000
+    assert abs(cluster.now_ms() + 300_000 - due_ms) < 20_000
+    if handler == "waiting":  # a workflow is suspended, and no attempt of its is used up
+        until_sync(lambda: run.state().status == "waiting")
     cluster.hurry(run.id)
     assert run.result(timeout=20) == "free now"
-    until_sync(lambda: server.count("gpt-busy") == 2)
+    until_sync(lambda: server.count(model) == 2)
+    assert run.state().attempt == (handler == "patient")
 
 
 def test_answers_outlive_a_killed_worker_and_are_not_asked_for_again(cluster, server):

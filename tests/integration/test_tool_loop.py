@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 from support.cluster import Cluster
+from support.llm_anthropic import thinking
 from support.llm_server import LLMServer, gated, said, tool_calls
 from support.waiting import until_sync
-from tooling import MODEL
+from tooling import CLAUDE, MODEL
 
-from agnt5 import ToolsResponse
+from agnt5 import StreamReset, ToolsResponse
 from agnt5.replay import events as ev
 
 HERE = Path(__file__).parent
@@ -85,7 +86,10 @@ def test_a_worker_that_dies_between_two_rounds_asks_and_calls_nothing_again(clus
     keys = {"in_workflow": "killed-w", "in_function": "killed-f"}
     provider.script(MODEL, answering)
     runs = {key: cluster.client.start(f"tooling.{handler}", {"question": key}) for handler, key in keys.items()}
-    provider.wait_held("second", 2, timeout=FIRST_S)
+    provider.script(THINKS, thinking_first)
+    workflow = cluster.client.start("tooling.thoughtful", {"message": "killed-t"})
+    agent = cluster.client.start("tooling.thinker", {"message": "killed-a", "conversation": "killed-a"})
+    provider.wait_held("second", 4, timeout=FIRST_S)
     worker.kill()
     before = len(provider.requests)
     provider.release("second")
@@ -101,8 +105,32 @@ def test_a_worker_that_dies_between_two_rounds_asks_and_calls_nothing_again(clus
         assert looked == [key, f"{key}-2", f"{key}-2", f"{key}-3"]
         assert cluster.noted("weighed").count(key) == 1
         assert cluster.client.entity_state("Shelf", key).state == {"books": [key]}
-    assert (before, provider.count()) == (4, 8)
+    assert (before, provider.count(MODEL)) == (8, 8)
+    found = ToolsResponse.model_validate(workflow.result(timeout=FIRST_S))
+    assert (found.text, found.rounds) == ("found", 2)
+    told_ = [event for event in agent.stream() if not isinstance(event, StreamReset)]
+    done = told_[-1]["result"]
+    assert (done["text"], done["rounds"], THOUGHT in str(told_)) == ("found", 2, False)
+    remembered = cluster.client.entity("Conversation", "killed-a").history()["messages"]
+    assert (remembered, THOUGHT in str(remembered)) == (done["messages"], False)
+    for run in (workflow, agent):
+        questions = [one["messages"] for one in provider.requests if f"killed-{'ta'[run is agent]}" in str(one)]
+        assert [len(messages) for messages in questions] == [1, 3, 3]
+        assert questions[1] == questions[2]
+        assert questions[1][1]["content"][:2] == list(thinking(THOUGHT, "", reply=said()).thinking)
     cluster.sound()
+
+
+THINKS = CLAUDE.partition("/")[2]
+THOUGHT = "it may be in the book"
+
+
+def thinking_first(body: dict) -> object:
+    """A call behind thoughts, which have to be there again with its result; then an end, at a gate."""
+    (asked,) = body["messages"][0]["content"]
+    if len(body["messages"]) > 1:
+        return gated("second", "found")
+    return thinking(THOUGHT, "", reply=tool_calls(("look_up", {"word": asked["text"]}), text="I look."))
 
 
 def answering(body: dict) -> object:

@@ -6,9 +6,10 @@ from typing import Any
 
 from support.cluster import note
 
-from agnt5 import Context, ToolsResponse, entity, function, tool, workflow
+from agnt5 import Agent, Context, ToolsResponse, entity, function, tool, workflow
 
 MODEL = "gpt-4o"
+CLAUDE = "anthropic/claude-sonnet-4-5"
 
 
 def look_up(word: str) -> dict[str, Any]:
@@ -60,6 +61,17 @@ async def in_function(ctx: Context, question: str) -> ToolsResponse:
     ctx.tools.register("look", look_up)
     tools = ["look", ask_twice, "another_service.weigh", ctx.entity("Shelf", question).put]
     return await ctx.llm.run_tools(question, MODEL, tools)
+
+
+@workflow
+async def thoughtful(ctx: Context, message: str) -> ToolsResponse:
+    return await ctx.llm.run_tools(message, CLAUDE, [look_up], reasoning_effort="low")
+
+
+thinker = Agent(
+    "thinker", "", CLAUDE, tools=[look_up], memory=True, thinking={"type": "enabled", "budget_tokens": 1024}
+)
+thinker.as_function(service="tooling", stream=True)
 
 
 @function(service="another_service")

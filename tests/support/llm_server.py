@@ -1,5 +1,7 @@
 """A provider of language models for tests: real HTTP in OpenAI's form, with answers by script, and everything counted.
 
+Models of Anthropic are answered in that one's form, from the same scripts.
+
 It has a thread and a loop of its own, so that it serves this process and workers alike. What a model says is a list of
 parts: text, and things that happen between (waits, gates that a test opens, the end of the connection). Plain requests
 and streams are answered from the same script; streams come word by word.
@@ -18,6 +20,7 @@ from itertools import count
 from typing import Any, Self
 
 from aiohttp import web
+from support import llm_anthropic
 from support.secret_values import made
 from support.waiting import until_sync
 
@@ -58,6 +61,7 @@ class Reply:
     body: str | None = None
     usage: tuple[int, int] | None = None
     finish: str = "stop"
+    thinking: tuple[dict[str, Any], ...] = ()
 
 
 Script = str | Reply | Callable[[dict[str, Any]], Any]
@@ -136,6 +140,7 @@ class LLMServer:
         self._runner: web.AppRunner | None = None
         self._requests: list[dict[str, Any]] = []
         self._auth: list[str] = []
+        self._issued: list[dict[str, Any]] = []
         self.left = 0
         self.port = 0
 
@@ -159,11 +164,13 @@ class LLMServer:
 
     @property
     def env(self) -> dict[str, str]:
-        """Variables with which LiteLLM asks this server for OpenAI's models; for worker processes."""
+        """Variables with which LiteLLM asks this server for OpenAI's and Anthropic's models; for worker processes."""
         return {
             "OPENAI_BASE_URL": self.url,
             "OPENAI_API_BASE": self.url,
             "OPENAI_API_KEY": KEY,
+            "ANTHROPIC_API_BASE": f"http://127.0.0.1:{self.port}",
+            "ANTHROPIC_API_KEY": KEY,
             "LITELLM_LOCAL_MODEL_COST_MAP": "True",
         }
 
@@ -226,6 +233,7 @@ class LLMServer:
     async def _open(self) -> None:
         app = web.Application(client_max_size=1 << 26)
         app.router.add_post("/v1/chat/completions", self._complete)
+        app.router.add_post("/v1/messages", self._message)
         self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0, backlog=4096)
@@ -256,6 +264,20 @@ class LLMServer:
             self.left += CUT not in request
             raise
 
+    async def _message(self, request: web.Request) -> web.StreamResponse:
+        body = json.loads(await request.read())
+        with self._lock:
+            self._requests.append(body)
+        if (refused := llm_anthropic.refused(body, self._issued)) is not None:
+            return refused
+        reply = self._next(body)
+        self._issued += reply.thinking
+        for part in reply.parts:
+            if not isinstance(part, str | Cut):
+                await self._wait(part)
+        calls = [self._call(call) for call in reply.calls]
+        return await llm_anthropic.answered(request, body, reply, calls, _usage(body, reply))
+
     def _next(self, body: dict[str, Any]) -> Reply:
         with self._lock:
             script = self._scripts.get(body["model"]) or [_echo]
@@ -272,6 +294,8 @@ class LLMServer:
             else:
                 await self._wait(part)
         message: dict[str, Any] = {"role": "assistant", "content": text or (None if reply.calls else "")}
+        if reply.thinking:
+            message["reasoning_content"] = llm_anthropic.readable(reply)
         if reply.calls:
             message["tool_calls"] = [self._call(call) for call in reply.calls]
         choice = {"index": 0, "message": message, "finish_reason": reply.finish, "logprobs": None}
@@ -288,6 +312,8 @@ class LLMServer:
             await _event(response, {**head, "choices": [choice]})
 
         await send({"role": "assistant", "content": ""})
+        for word in _words(llm_anthropic.readable(reply)):
+            await send({"reasoning_content": word})
         for part in reply.parts:
             if isinstance(part, str):
                 for word in _words(part):
@@ -361,7 +387,7 @@ async def _event(response: web.StreamResponse, data: dict[str, Any]) -> None:
 
 def _texts(message: dict[str, Any]) -> str:
     content = message.get("content") or ""
-    return content if isinstance(content, str) else " ".join(part.get("text", "") for part in content)
+    return content if isinstance(content, str) else " ".join(part.get("text") or "" for part in content)
 
 
 def _echo(body: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ from collections import Counter
 from datetime import date
 
 import pytest
-from contexts import Flow, NoHost, Recorder, entity_ctx, function_ctx
+from contexts import T0, Flow, NoHost, Recorder, entity_ctx, function_ctx
 from pydantic import BaseModel, SecretStr
 from support.llm_server import Gate, LLMServer, drop, json_reply, said, status, tool_calls, using
 from support.waiting import until
@@ -26,8 +26,8 @@ from agnt5 import (
 )
 from agnt5.contracts.budgets import Reserved
 from agnt5.contracts.errors import StepFailedError, error_data, from_data
-from agnt5.replay.commands import RunStep
-from agnt5.replay.events import StepCompleted, StepFailed
+from agnt5.replay.commands import RunStep, StartTimer
+from agnt5.replay.events import StepCompleted, StepFailed, TimerFired, TimerStarted
 from agnt5.replay.outcomes import Failed
 from agnt5.sdk.contexts import FunctionContext
 from agnt5.sdk.llm_stream import ROOM
@@ -205,6 +205,67 @@ async def test_a_workflow_gets_the_errors_of_models_as_they_were_raised(server, 
     assert isinstance(outcome, Failed)
     assert seen == [(kind, code, MODEL)] * 2  # as it ran, and as it was replayed
     assert server.count() == 1
+
+
+async def waits_of(flow, most=9):
+    """Run a workflow's steps; its timers come due as soon as they are set. Gives the seconds they were set for."""
+    waits, now_ms = [], T0
+    while flow.outcome is None and len(waits) < most:
+        (command,) = [one for one in flow.commands if isinstance(one, RunStep | StartTimer)]
+        if isinstance(command, StartTimer):
+            waits.append((command.due_ms - now_ms) / 1000)
+            now_ms = command.due_ms
+            flow.feed(TimerFired(at=now_ms, seq=command.seq))
+            continue
+        try:
+            value = codec.loads(codec.dumps(await command.fn(), what="step"))
+            flow.feed(StepCompleted(at=now_ms, seq=command.seq, name=command.name, result=value))
+        except Exception as error:
+            flow.feed(StepFailed(at=now_ms, seq=command.seq, name=command.name, error=error_data(error)))
+    return waits
+
+
+async def hello(ctx, *models, **options):
+    return (await ctx.llm.generate("hello", models or MODEL, **options)).text
+
+
+async def test_a_workflow_waits_by_a_timer_where_the_provider_asks_for_long(server):
+    server.script(MODEL, status(429, retry_after=30), status(503, retry_after=600), "free now")
+    flow = Flow(hello)
+    waits = await waits_of(flow)
+    assert [asked <= wait <= asked * 1.05 for asked, wait in zip((30, 600), waits, strict=True)] == [True, True]
+    assert flow.end() == "free now"
+    assert server.count() == 3
+
+
+@pytest.mark.parametrize(("retries", "asked"), [(0, 1), (2, 3)])
+async def test_it_waits_no_more_often_than_it_may_ask_again(server, retries, asked):
+    server.script(MODEL, status(429, retry_after=30))
+    flow = Flow(lambda ctx: hello(ctx, retries=retries))
+    assert len(await waits_of(flow)) == retries
+    assert isinstance(flow.end(), Failed)
+    assert server.count() == asked
+
+
+async def test_another_model_is_asked_before_anything_waits(server):
+    server.script(MODEL, status(429, retry_after=90))
+    server.script("gpt-4.1", "at once")
+    flow = Flow(lambda ctx: hello(ctx, MODEL, "gpt-4.1"))
+    assert (await waits_of(flow), flow.end()) == ([], "at once")
+
+
+async def test_a_workflow_that_was_told_before_there_were_such_waits_goes_on_as_it_did():
+    async def body(ctx):
+        try:
+            return await hello(ctx)
+        except LLMError:
+            await ctx.sleep(1)
+            return "without"
+
+    flow, error = Flow(body), LLMError("HTTP 429", model=MODEL, status=429, retry_after=90.0)
+    told = StepFailed(at=T0, seq=1, name=f"llm:{MODEL}", error=error_data(error))
+    flow.feed(told, TimerStarted(at=T0, seq=2, due_ms=T0 + 1000, name="sleep"), TimerFired(at=T0, seq=2))
+    assert flow.end() == "without"
 
 
 def test_recorded_errors_of_models_keep_what_they_know():

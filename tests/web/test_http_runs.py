@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from urllib.parse import quote
 
 import httpx
@@ -12,6 +13,9 @@ import pytest
 from support.cluster import Cluster
 from support.waiting import until_sync
 from web_kit import Api, ended, problem, start
+
+from agnt5 import Budget
+from agnt5.contracts.budgets import budgets_of
 
 
 def waiting(client: httpx.Client, run_id: str) -> None:
@@ -199,6 +203,33 @@ def test_runs_are_listed_in_pages(ann):
     problem(ann.get("/runs", params={"status": "asleep"}), 422)
     problem(ann.get("/runs", params={"cursor": "WzEsMl0"}), 422)
     problem(ann.get("/runs", params={"limit": 0}), 422)
+
+
+def test_a_run_is_started_with_budgets(ann, cluster: Cluster):
+    limits = [{"cost": 2.5, "requests": 0}, {"key": "customer:acme", "tokens": 100, "per_s": 86_400}]
+    run_id = start(ann, "web_shop.add", {"a": 1}, id=fresh(), budget=limits).json()["id"]
+    (started, *_) = cluster.client.history(run_id)
+    budgets = (Budget(cost=2.5, requests=0), Budget(key="customer:acme", tokens=100, per=timedelta(days=1)))
+    assert budgets_of(started.headers) == budgets
+    again = start(ann, "web_shop.add", {"a": 1}, id=run_id, budget=[{"cost": 9}])
+    assert (again.status_code, budgets_of(cluster.client.history(run_id)[0].headers)) == (200, budgets)
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        ([{"key": "acme"}], "at least one limit"),
+        ([{"key": "a b", "cost": 1}], "budget key"),
+        ([{"cost": 1}, {"tokens": -1}], "#/budget/1/tokens"),
+        ([{"cost": 1, "per_s": 0.5}], "#/budget/0/per_s"),
+        ([{"cost": 1, "per": 60}], "#/budget/0/per"),
+        ([{"cost": 1}] * 17, "#/budget"),
+        ({"cost": 1}, "#/budget"),
+    ],
+)
+def test_a_budget_that_is_none_is_told_with_its_place(ann, limits, said):
+    body = problem(start(ann, "web_shop.add", {"a": 1}, budget=limits), 422)
+    assert said in str(body)
 
 
 def test_wrong_input_is_told_with_its_place(ann):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from agnt5.contracts.budgets import LONGEST, MOST, MOST_BUDGETS, NANOS, Budget
 from agnt5.contracts.runs import RunStatus
 
 Json = Annotated[Any, Field(description="Any JSON value.")]
@@ -27,6 +28,28 @@ class Told(BaseModel):
 # ---- runs
 
 
+class Limits(Given):
+    """A budget: what calls of language models may spend together. At least one limit is needed."""
+
+    requests: int | None = Field(default=None, ge=0, le=MOST, description="Calls of models.")
+    tokens: int | None = Field(default=None, ge=0, le=MOST, description="Tokens of prompts and answers.")
+    cost: float | None = Field(default=None, ge=0, le=MOST // NANOS, description="US dollars.")
+    key: str | None = Field(
+        default=None, min_length=1,
+        description="Who shares it: all that name this key. Without one, the run and all below it.",
+    )  # fmt: skip
+    per_s: int | None = Field(
+        default=None, ge=1, le=LONGEST // timedelta(seconds=1),
+        description="It counts from zero in each window of so many seconds.",
+    )  # fmt: skip
+
+    def budget(self) -> Budget:
+        """For the client. Raises `InvalidInputError` where there is no limit, or where the key is none."""
+        per = None if self.per_s is None else timedelta(seconds=self.per_s)
+        fields = self.model_dump(include={"requests", "tokens", "cost", "key"}, exclude_none=True)
+        return Budget(**fields, per=per)
+
+
 class StartRun(Given):
     """What to start."""
 
@@ -41,6 +64,10 @@ class StartRun(Given):
     key: str | None = Field(default=None, description="The key of the entity, for methods of entities.")
     priority: int | None = Field(default=None, ge=0, le=9, description="0 to 9, 0 first.")
     run_timeout_s: float | None = Field(default=None, ge=0, lt=1e10, description="Seconds after which the run fails.")
+    budget: list[Limits] = Field(
+        default=[], max_length=MOST_BUDGETS,
+        description="Budgets that the language models of the run and of all below it keep to.",
+    )  # fmt: skip
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"handler": "orders.fulfil", "input": {"order_id": "17"}, "id": "order-17"}]}

@@ -100,7 +100,7 @@ async def begin_with_key(web: Web, request: Request, who: Identity, body: models
 async def _begin(web: Web, request: Request, who: Identity, body: models.StartRun, run_id: str | None) -> AsyncRun:
     return await web.client.start(
         body.handler, body.input, id=run_id, key=body.key, headers=kept_headers(request, web), priority=body.priority,
-        run_timeout=body.run_timeout_s, requester=who.requester,
+        run_timeout=body.run_timeout_s, requester=who.requester, budget=[one.budget() for one in body.budget],
     )  # fmt: skip
 
 
