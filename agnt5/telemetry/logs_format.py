@@ -11,7 +11,17 @@ from typing import Any
 from agnt5.contracts.errors import ConfigurationError
 from agnt5.contracts.ids import CHILD
 from agnt5.contracts.masking import masked, masked_json
-from agnt5.telemetry.logs import OF_A_RUN, RUN_LOGGER, RunFields, exception_of, fields_of, mark_records, text_of
+from agnt5.telemetry.logs import (
+    OF_A_RUN,
+    RUN_LOGGER,
+    RunFields,
+    exception_of,
+    fields_of,
+    mark_records,
+    run_of,
+    shown,
+    text_of,
+)
 
 FORMATS = ("console", "json")
 
@@ -96,7 +106,7 @@ class ConsoleLines(logging.Formatter):
 def _in_short(record: logging.LogRecord, message: str) -> str:
     """`run=order-17 handler=orders.fulfil attempt=1 step=charge size=3`, without what the line says anyway."""
     fields = fields_of(record)
-    run = record.__dict__.get("agnt5") or {name: fields[name] for name in OF_A_RUN if name in fields}
+    run = run_of(record) or {name: fields[name] for name in OF_A_RUN if name in fields}
     parts: list[str] = []
     if (run_id := run.get("run_id")) and str(run_id) not in message:
         parts.append(f"run={field_word(run_id)}")
@@ -136,26 +146,23 @@ def to_json(value: Any) -> str:
     """JSON on one line, in ASCII; whatever has no JSON form becomes its `repr`. Never raises."""
     try:
         return _ENCODER.encode(value)
-    except (TypeError, ValueError, RecursionError):
+    except Exception:  # noqa: BLE001 - keys that are no text, or a thread that changes the value meanwhile
         if isinstance(value, dict):
-            return _ENCODER.encode({str(name): _plain(one) for name, one in value.items()})
-        return _ENCODER.encode(_repr(value))
+            return _ENCODER.encode({_name(name): _plain(one) for name, one in list(value.items())})
+        return _ENCODER.encode(shown(value))
 
 
 def _plain(value: Any) -> Any:
     """A value that has a JSON form, or its `repr`."""
     try:
         _ENCODER.encode(value)
-    except (TypeError, ValueError, RecursionError):
-        return _repr(value)
+    except Exception:  # noqa: BLE001 - as above
+        return shown(value)
     return value
 
 
-def _repr(value: Any) -> str:
-    try:
-        return repr(value)
-    except Exception:  # noqa: BLE001 - user code
-        return f"<{type(value).__name__}>"
+def _name(value: Any) -> str:
+    return value if isinstance(value, str) else shown(value)
 
 
-_ENCODER = json.JSONEncoder(allow_nan=False, default=_repr)
+_ENCODER = json.JSONEncoder(allow_nan=False, default=shown)
