@@ -29,7 +29,11 @@ _SHOWN = 200
 """Characters of a field's value on a console line."""
 
 _COLOURS = {"DEBUG": "2", "INFO": "32", "WARNING": "33", "ERROR": "31", "CRITICAL": "1;31"}
-_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), *range(127, 160))} | {13: "\\r"}
+_CONTROLS = {
+    **{code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), *range(127, 160))},
+    **{code: f"\\u{code:04x}" for code in range(0xD800, 0xE000)},
+    13: "\\r",
+}
 
 
 def formatter_of(kind: str, stream: Any = None) -> logging.Formatter:
@@ -117,7 +121,8 @@ def _in_short(record: logging.LogRecord, message: str) -> str:
         parts.append(f"attempt={field_word(run['attempt'])}")
     if (step := run.get("step_id")) and not str(run_id).endswith(f"{CHILD}{step}"):
         parts.append(f"step={field_word(step)}")
-    parts += [f"{name}={field_word(value)}" for name, value in fields.items() if name not in run or value != run[name]]
+    own = {name: value for name, value in fields.items() if name not in run or value != run[name]}
+    parts += [f"{printable(_name(name))}={field_word(value)}" for name, value in own.items()]
     return " ".join(parts)
 
 
@@ -127,12 +132,14 @@ def field_word(value: Any) -> str:
     if len(text) > _SHOWN:
         text = text[: _SHOWN - 3] + "..."
     if isinstance(value, str) and (not text or not text.isprintable() or any(c in text for c in ' "=')):
-        return json.dumps(text, ensure_ascii=False)
+        text = json.dumps(text, ensure_ascii=False)
     return printable(text)
 
 
 def printable(text: str) -> str:
-    """A text without what could rewrite a terminal: control characters but tab and newline are told as escapes."""
+    """A text that can be written anywhere and rewrites no terminal: control characters but tab and newline are told as
+    escapes, and so are lone surrogates, as names of files have them.
+    """
     return text.translate(_CONTROLS)
 
 

@@ -288,11 +288,11 @@ VALUES = {
 
 @pytest.mark.parametrize("name", VALUES)
 def test_any_value_makes_one_line(heard, name):
-    run_log().info("said %s", "a\u2028b\nc", extra={"value": VALUES[name], "more": 3})
+    run_log().info("said %s", "a\u2028b\nc\udc80", extra={"value": VALUES[name], "more": 3, "\udc80": 1})
     line = json_of(heard.last)
     assert "value" in line
     assert line["more"] == 3
-    assert ConsoleLines().format(heard.last)
+    assert ConsoleLines().format(heard.last).encode()
 
 
 def test_a_message_that_does_not_fit_its_arguments_is_told_all_the_same():
