@@ -25,7 +25,7 @@ def read_input(words: Sequence[str], texts: Texts) -> Any:
         return _json(sys.stdin.read(), "standard input")
     if len(words) == 1 and ("=" not in words[0] or words[0].lstrip()[:1] in {"{", "[", '"'}):
         return _json(words[0], "INPUT")
-    given = pairs(words)
+    given = pairs(words, expected="key=value, or one JSON value for the whole input")
     plain = texts()
     return {key: value if key in plain else _loose(value) for key, value in given.items()}
 
@@ -37,13 +37,15 @@ def read_json(text: str | None, what: str) -> Any:
     return _json(text, what) if text.lstrip()[:1] in {"{", "[", '"'} else _loose(text)
 
 
-def pairs(words: Sequence[str]) -> dict[str, str]:
-    """`key=value` words as a dict."""
+def pairs(words: Sequence[str], *, expected: str = "key=value") -> dict[str, str]:
+    """`key=value` words as a dict. A key that is there twice is a mistake."""
     found: dict[str, str] = {}
     for word in words:
         key, equals, value = word.partition("=")
         if not equals or not key:
-            raise typer.BadParameter(f"{word!r}: expected key=value, or one JSON value for the whole input")
+            raise typer.BadParameter(f"{word!r}: expected {expected}")
+        if key in found:
+            raise typer.BadParameter(f"{word!r}: there is a value for {key!r} already, {found[key]!r}")
         found[key] = value
     return found
 
