@@ -331,6 +331,21 @@ async def test_runs_that_are_started_in_clear_beside_sealed_ones_are_told(store,
         assert {use.key_id: (use.open_runs, use.ended_runs) for use in uses} == {"": (2, 1), "k1": (1, 1)}
 
 
+async def test_why_a_run_is_refused_is_told_to_those_who_have_the_key(store, redis_url):
+    async with AsyncClient(redis_url, payload_keys=KEY) as client:
+        keyed, _ = await client.opened()
+        for run_id, trouble in (
+            ("changed", keyed.sealer.text("the code changed", "changed")),
+            ("keyless", "SealedPayloadError: a value is sealed with key 'k2'"),
+        ):
+            await keyed.refuse(await runs.owned(keyed, run_id), seen=1, trouble=trouble)
+        told = {finding.run: finding for finding in await found_in(keyed)}
+        assert told["changed"].found == "run changed waits for code that fits it: the code changed"
+        assert "sealed with key k1" in {one.run: one.found for one in await found_in(store)}["changed"]
+        assert told["keyless"].found.startswith("run keyless waits for a worker with its key: Sealed")
+        assert told["keyless"].remedy == "start a worker that has the key"
+
+
 async def moved_on(store: Store, since_ms: int) -> bool:
     return await store.now_ms() > since_ms
 
