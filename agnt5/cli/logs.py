@@ -35,7 +35,7 @@ def show_logs(url: str | None, run_id: str, *, tree: bool, follow: bool, json: b
                 told = {"run": who, **asdict(one)} if tree else asdict(one)
                 print_json({**told, "at": one.at.isoformat()}, indent=None)
             else:
-                _print(one, who if tree else "")
+                print_line(one, who if tree else "")
             if follow:
                 sys.stdout.flush()
     if not count and not json:
@@ -92,14 +92,15 @@ def _children(client: Client, run_id: str) -> list[str]:
         return []
 
 
-def _print(one: LogLine, run_id: str) -> None:
+def print_line(one: LogLine, run_id: str) -> None:
+    """Print a line, behind the id of its run where that is given."""
     clock = one.at.strftime("%H:%M:%S.%f")[:-3]
     asides = [f"attempt={one.attempt}"] if one.attempt else []
     asides += [f"step={field_word(one.step_id)}"] if one.step_id else []
     asides += [f"{printable(name)}={field_word(value)}" for name, value in one.fields.items()]
     style = _STYLES.get(one.level, "")
     line(
-        (f"{run_id}  " if run_id else "", "bold"), (f"{clock} ", "dim"), (f"{one.level:<8}", style),
+        (f"{run_id}  " if run_id else "", "bold"), (f"{clock} ", "dim"), (f"{one.level:<7} ", style),
         printable(one.message), (f"  {' '.join(asides)}" if asides else "", "dim"), (f"  {one.logger}", "dim"),
     )  # fmt: skip
     if one.exception:
