@@ -163,7 +163,9 @@ async def explain(
 def _why(rule: Rule, key: str, unit: str) -> str:
     if rule.rollout is None and not rule.variants:
         return str(rule)
-    return f"{rule}; {unit or 'no unit'} is at {share(key, unit) * 100:.2f} %"
+    if not unit:
+        return f"{rule}; no unit was given, and each run tree has its own: give a root run's id, or what handlers give"
+    return f"{rule}; {unit} is at {share(key, unit) * 100:.2f} %"
 
 
 def _state(key: str, text: bytes, latest: Change | None) -> ConfigState:

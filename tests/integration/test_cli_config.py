@@ -97,6 +97,7 @@ def test_get_list_history_explain_and_unset(agnt5, monkeypatch):
     explained = json.loads(agnt5("explain", "group", "--unit", "u1", "--json"))
     assert explained["value"] in {"control", "treatment"}
     assert "u1 is at" in explained["why"]
+    assert "no unit was given" in agnt5("explain", "group")
     assert agnt5("unset", "tax.rate") == "unset\n"
     assert agnt5("unset", "tax.rate") == "it was not set\n"
     assert "AGNT5_FLAG_TAX_RATE=0.1 in this shell" in agnt5("get", "tax.rate")
