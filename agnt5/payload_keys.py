@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from agnt5.contracts.errors import ConfigurationError
-from agnt5.contracts.readers import read_payload_keys
+from agnt5.contracts.readers import CODEC, is_codec, read_payload_keys
 from agnt5.contracts.settings import Settings
 from agnt5.sealing import PayloadCodec, Sealer
 
@@ -80,7 +80,13 @@ def sealer_of(settings: Settings) -> Sealer:
         return Sealer(_codec(settings.payload_codec))
     keys = dict(settings.payload_keys)
     if settings.payload_keys_file:
-        keys |= _keys_in(settings.payload_keys_file)
+        more = _keys_in(settings.payload_keys_file)
+        if twice := [key_id for key_id, key in more.items() if keys.get(key_id, key) != key]:
+            raise ConfigurationError(
+                f"AGNT5_PAYLOAD_KEYS_FILE: {settings.payload_keys_file!r} has another key {twice[0]!r} than"
+                " AGNT5_PAYLOAD_KEYS; give each key an id of its own"
+            )
+        keys |= more
     return Sealer(AesGcmCodec(keys)) if keys else Sealer()
 
 
@@ -106,6 +112,16 @@ def _codec(given: object) -> PayloadCodec:
     module, _, name = given.partition(":")
     try:
         found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:
         raise ConfigurationError(f"AGNT5_PAYLOAD_CODEC: {given!r} cannot be imported: {error}") from error
-    return cast("PayloadCodec", found if hasattr(found, "seal") and not isinstance(found, type) else found())
+    if isinstance(found, type) or (callable(found) and not is_codec(found)):
+        try:
+            found = found()
+        except Exception as error:
+            raise ConfigurationError(f"AGNT5_PAYLOAD_CODEC: {given!r} cannot be made: {error!r}") from error
+    if not is_codec(found):
+        raise ConfigurationError(
+            f"AGNT5_PAYLOAD_CODEC: {given!r} is no PayloadCodec: it needs {', '.join(CODEC)}, or makes what has them;"
+            f" found a {type(found).__name__}"
+        )
+    return cast("PayloadCodec", found)

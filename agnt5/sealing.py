@@ -214,6 +214,11 @@ def is_sealed(data: bytes) -> bool:
     return b"$" in data and MARK in data
 
 
+def in_clear(entry: bytes) -> bool:
+    """Whether a journal entry, as it is stored, has a user's value in clear."""
+    return not is_sealed(entry) and any(name not in CLEAR for name in from_json(entry))
+
+
 def _sealed_in(data: bytes) -> Iterator[tuple[int, int, str, bytes]]:
     """The sealed values in `data`: where each begins and ends, its key's id, its base64."""
     end = 0

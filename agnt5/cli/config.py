@@ -142,7 +142,9 @@ def explain_config(url: str | None, key: str, *, unit: str | None, headers: Sequ
 def _weights(text: str) -> dict[str, float]:
     """`control=50,treatment=50` as weights."""
     found: dict[str, float] = {}
-    for name, weight in pairs([part.strip() for part in text.split(",") if part.strip()]).items():
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    given = pairs(parts, expected="variants with their weights, as control=50,treatment=50")
+    for name, weight in given.items():
         try:
             found[name] = float(weight)
         except ValueError:
@@ -154,7 +156,7 @@ def _conditions(words: Sequence[str]) -> dict[str, Any]:
     """`tenant=acme` words, the same header with several values where it is repeated."""
     found: dict[str, Any] = {}
     for word in words:
-        for name, value in pairs([word]).items():
+        for name, value in pairs([word], expected="--when HEADER=VALUE").items():
             found.setdefault(name.lower(), []).append(value)
     return found
 

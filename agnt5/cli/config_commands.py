@@ -42,7 +42,8 @@ def set_(  # noqa: PLR0913, PLR0917 - what there is to say about a value
 ) -> None:  # fmt: skip
     """Set a value for the whole fleet. It prints what VALUE was taken for.
 
-    true, 25, [1, 2] and {"a": 1} are JSON, everything else is text; '"25"' is text, too.
+    true, 25, [1, 2] and {"a": 1} are JSON, everything else is text; '"25"' is text, too. A negative number needs --
+    before it: agnt5 config set KEY -- -5
     """
     from agnt5.cli import config as commands  # noqa: PLC0415
 

@@ -10,7 +10,7 @@ from agnt5.cli.output import line, print_json
 from agnt5.cli.place import chosen_url
 from agnt5.client import Client
 from agnt5.client.doctor import Finding, examine_with, repair_with
-from agnt5.client.key_use import KeyUse, key_uses, unknown_keys
+from agnt5.client.key_use import KeyUse, key_uses, started_in_clear, unknown_keys
 
 SHOWN = 20
 """Findings of one severity that are told one by one."""
@@ -25,7 +25,7 @@ def check(url: str | None, *, fix: bool, settle_s: float, json: bool) -> int:
             mended = client.call(repair_with, found)
             found = client.call(examine_with, settle_s=settle_s)
         uses: list[KeyUse] = client.call(key_uses) if client.settings.seals else []
-    found += unknown_keys(uses)
+    found += [*unknown_keys(uses), *started_in_clear(uses)]
     if json:
         told = {"mended": mended, "findings": [_data(finding) for finding in found]}
         print_json({**told, "keys": [asdict(use) for use in uses]} if uses else told)

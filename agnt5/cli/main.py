@@ -165,14 +165,15 @@ def runs_show(
     journal: Annotated[bool, typer.Option(help="Print the journal, an entry a line.")] = False,
     full: Annotated[bool, typer.Option("--all", help="Tell each task on its own line.")] = False,
     logs: Annotated[bool, typer.Option("--logs", help="Print what its code has logged, as far as it is kept.")] = False,
+    tree: Annotated[bool, typer.Option("--tree", help="With --logs: also of all runs that it started.")] = False,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="With --logs: go on until the run ends.")] = False,
     json: Json = False,
 ) -> None:
     """Show a run: where it stands, input, result or error, and what happened when."""
-    if logs or follow:
+    if logs or follow or tree:
         from agnt5.cli.logs import show_logs  # noqa: PLC0415
 
-        show_logs(ctx.obj, run_id, follow=follow, json=json)
+        show_logs(ctx.obj, run_id, tree=tree, follow=follow, json=json)
         return
     from agnt5.cli import commands  # noqa: PLC0415
 

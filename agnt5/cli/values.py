@@ -29,7 +29,7 @@ def read_input(words: Sequence[str], texts: Texts) -> Any:
         return _json(sys.stdin.read(), "standard input")
     if len(words) == 1 and ("=" not in words[0] or words[0].lstrip()[:1] in {"{", "[", '"'}):
         return _json(words[0], "INPUT")
-    given = pairs(words)
+    given = pairs(words, expected="key=value, or one JSON value for the whole input")
     plain = texts()
     return {key: value if key in plain else _loose(value) for key, value in given.items()}
 
@@ -41,20 +41,22 @@ def read_json(text: str | None, what: str) -> Any:
     return _json(text, what) if text.lstrip()[:1] in {"{", "[", '"'} else _loose(text)
 
 
-def pairs(words: Sequence[str], expected: str = "one JSON value for the whole input") -> dict[str, str]:
-    """`key=value` words as a dict."""
+def pairs(words: Sequence[str], *, expected: str = "key=value") -> dict[str, str]:
+    """`key=value` words as a dict. A key that is there twice is a mistake."""
     found: dict[str, str] = {}
     for word in words:
         key, equals, value = word.partition("=")
         if not equals or not key:
-            raise typer.BadParameter(f"{word!r}: expected key=value, or {expected}")
+            raise typer.BadParameter(f"{word!r}: expected {expected}")
+        if key in found:
+            raise typer.BadParameter(f"{word!r}: there is a value for {key!r} already, {found[key]!r}")
         found[key] = value
     return found
 
 
 def read_budget(text: str) -> Budget:
     """`cost=5,tokens=200000`, with `key=acme` and `per=86400` (seconds) where wanted."""
-    given = pairs([word.strip() for word in text.split(",")], "limits such as cost=5,tokens=200000")
+    given = pairs([word.strip() for word in text.split(",")], expected="limits, as cost=5,tokens=200000")
     if unknown := given.keys() - {"requests", "tokens", "cost", "key", "per"}:
         raise typer.BadParameter(f"{text!r}: {min(unknown)!r} is none of requests, tokens, cost, key, per")
     limits: dict[str, Any] = {name: value if name == "key" else _loose(value) for name, value in given.items()}

@@ -221,7 +221,7 @@ class AsyncClient(RunReader):
         A `value` (any JSON but null); with `rollout` for that percentage of units, and `otherwise` for the others,
         where that is given; or `variants`, names with weights. `when` names headers and their values: runs without
         them look on, in the environment and to the default. `by` and `comment` stay in the history. Repeated with the
-        same `operation` it is one change. Raises `InvalidInputError`, `SerializationError`.
+        same `operation` it is one change of the key. Raises `InvalidInputError`, `SerializationError`.
         """
         rule = configured.NewRule(value=value, rollout=rollout, otherwise=otherwise, variants=variants, when=when or {})
         store, _, _ = await self._open()

@@ -10,6 +10,7 @@ from agnt5.client.entity_checks import check_call, check_entities
 from agnt5.client.findings import Expire, Finding, Mend, Reap
 from agnt5.client.moments import span
 from agnt5.client.survey import Seen, SeenAsk, Shard
+from agnt5.contracts.errors import SealedPayloadError
 from agnt5.contracts.ids import entity_of
 from agnt5.replay import journal
 from agnt5.store import keys
@@ -131,10 +132,12 @@ def _waiting(shard: Shard, run: Seen, facts: Facts) -> Iterator[Finding]:
             yield _finding(
                 "refused-for-ever", run, "was refused by a worker, and no starting worker would try it again"
             )
+        sealed = trouble.startswith(SealedPayloadError.__name__)
         yield Finding(
             code="refused", severity="warning", about="run", run=run.id,
-            found=f"run {run.id} waits for code that fits it: {trouble}",
-            remedy="deploy code that fits its journal (gate a change with ctx.patched), or agnt5 runs cancel",
+            found=f"run {run.id} waits for {'a worker with its key' if sealed else 'code that fits it'}: {trouble}",
+            remedy="start a worker that has the key" if sealed
+            else "deploy code that fits its journal (gate a change with ctx.patched), or agnt5 runs cancel",
         )  # fmt: skip
     elif run.length > (run.number("seen") or 0):
         yield _finding(

@@ -97,7 +97,8 @@ async def change(store: Store, key: str, rule: NewRule | None, *, by: str, comme
         if not isinstance(text, str) or len(text) > TEXT_LIMIT:
             raise InvalidInputError(f"config {key!r}: {what} is a text of at most {TEXT_LIMIT} characters")
     data = b"" if rule is None else rule.read(key)[1]
-    version = await store.configure(key, data, operation=operation or new_run_id(), who=by, comment=comment)
+    once = f"{key} {operation}" if operation else new_run_id()  # one deploy changes several keys
+    version = await store.configure(key, data, operation=once, who=by, comment=comment)
     return version is not None
 
 
@@ -162,7 +163,9 @@ async def explain(
 def _why(rule: Rule, key: str, unit: str) -> str:
     if rule.rollout is None and not rule.variants:
         return str(rule)
-    return f"{rule}; {unit or 'no unit'} is at {share(key, unit) * 100:.2f} %"
+    if not unit:
+        return f"{rule}; no unit was given, and each run tree has its own: give a root run's id, or what handlers give"
+    return f"{rule}; {unit} is at {share(key, unit) * 100:.2f} %"
 
 
 def _state(key: str, text: bytes, latest: Change | None) -> ConfigState:

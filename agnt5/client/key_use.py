@@ -8,10 +8,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from agnt5 import codec
 from agnt5.client.findings import Finding
 from agnt5.client.survey import Shard, names, pages
+from agnt5.contracts.clock import at_ms
 from agnt5.contracts.runs import RunStatus
-from agnt5.sealing import key_ids
+from agnt5.sealing import in_clear, key_ids
 from agnt5.store import keys
 from agnt5.store.replies import pairs
 from agnt5.store.store import Store
@@ -29,7 +31,9 @@ class KeyUse:
     """What a key has sealed. `key_id` "" is what nothing has sealed; `seals`: it is the one that seals now.
 
     `known`: this process has it. `open_runs` and `entities` need it to go on, `ended_runs` to be read until their
-    retention. A run or entity whose values were sealed with several keys counts for each.
+    retention. A run or entity whose values were sealed with several keys counts for each, and a run that was started
+    in clear counts as that, whatever a worker sealed of it. `first_ms` and `last_ms`: when the first and the last of
+    these runs was started, `last_run` its id.
     """
 
     key_id: str
@@ -38,24 +42,50 @@ class KeyUse:
     open_runs: int = 0
     ended_runs: int = 0
     entities: int = 0
+    first_ms: int = 0
+    last_ms: int = 0
+    last_run: str = ""
+
+    def started(self, run_id: str, ms: int) -> None:
+        """A run was started with an input that this has sealed."""
+        self.first_ms = min(self.first_ms or ms, ms)
+        if ms >= self.last_ms:
+            self.last_ms, self.last_run = ms, run_id
 
 
 async def key_uses(client: AsyncClient) -> list[KeyUse]:
     """All keys that this process has or that sealed anything, by id. Reads the whole store, in pages."""
     store, _ = await client.opened()
-    codec = store.sealer.codec
+    seals = store.sealer.codec
     uses: dict[str, KeyUse] = defaultdict(lambda: KeyUse(""))
-    known = [] if codec is None else [one.partition(":")[0] for one in codec.digests(b"")]
+    known = [] if seals is None else [one.partition(":")[0] for one in seals.digests(b"")]
     for key_id in known:
         uses[key_id].known = True
-    if codec is not None:
-        uses[codec.key_id].seals = True
+    if seals is not None:
+        uses[seals.key_id].seals = True
     for shard in await names(store):
         await _count_runs(store, shard, uses)
         await _count_entities(store, shard, uses)
     for key_id, use in uses.items():
         use.key_id = key_id
     return [uses[key_id] for key_id in sorted(uses)]
+
+
+def started_in_clear(uses: Iterable[KeyUse]) -> list[Finding]:
+    """What a doctor says where a process without keys starts runs beside others that seal."""
+    plain = next((use for use in uses if use.key_id == PLAIN), KeyUse(PLAIN))
+    began_ms = min((use.first_ms for use in uses if use.key_id and use.first_ms), default=0)
+    if not began_ms or plain.last_ms <= began_ms:
+        return []
+    return [
+        Finding(
+            code="started-in-clear", severity="warning", about="server",
+            found=f"runs are started in clear, although others are sealed: the last was {plain.last_run}, at"
+            f" {at_ms(plain.last_ms):%Y-%m-%d %H:%M:%S} UTC",
+            remedy="give AGNT5_PAYLOAD_KEYS to all that starts runs: clients, web servers, and the beats of cron"
+            " workflows",
+        )
+    ]  # fmt: skip
 
 
 def unknown_keys(uses: Iterable[KeyUse]) -> list[Finding]:
@@ -107,15 +137,19 @@ async def _count_runs(store: Store, shard: Shard, uses: dict[str, KeyUse]) -> No
             if status is None:
                 continue  # past its retention since its name was read
             ended = RunStatus(status.decode()).ended
-            for key_id in await _keys_of(store, shard, run_id) or {PLAIN}:
+            entries = await store.entries(run_id, 0)
+            first = entries[0] if entries else b"{}"
+            plain = {PLAIN} if in_clear(first) else set()
+            for key_id in plain or key_ids(first):
+                uses[key_id].started(run_id, int(codec.loads(first)["at"]))
+            for key_id in plain | _all_ids(entries) | await _others_of(store, shard, run_id) or {PLAIN}:
                 uses[key_id].ended_runs += ended
                 uses[key_id].open_runs += not ended
 
 
-async def _keys_of(store: Store, shard: Shard, run_id: str) -> set[str]:
-    """The keys that sealed anything of a run: its journal, log lines, what it asks of people, what it yielded."""
-    found = _all_ids(await store.entries(run_id, 0))
-    found |= _all_ids(await store.link.call("ZRANGE", keys.logs(run_id, store.shards), 0, -1))
+async def _others_of(store: Store, shard: Shard, run_id: str) -> set[str]:
+    """The keys that sealed anything of a run beside its journal: log lines, what it asks of people, what it yielded."""
+    found = _all_ids(await store.link.call("ZRANGE", keys.logs(run_id, store.shards), 0, -1))
     for ref in await store.link.call("SMEMBERS", keys.asks(run_id, store.shards)):
         found |= _all_ids(await store.link.call("HVALS", keys.ask(run_id, ref.decode(), store.shards)))
     start = "-"

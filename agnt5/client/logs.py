@@ -52,6 +52,8 @@ async def read_logs(store: Store, run_id: str, *, limit: int | None, level: str)
 def _line(member: bytes, at_us: int) -> LogLine:
     place, _, data = member.decode().partition("|")
     told = json.loads(data)
+    if "\\ud" in data:
+        told = _encodable(told)
     if isinstance(told, str):  # sealed, and we do not have the key
         told = {"message": told}
     return LogLine(
@@ -65,6 +67,19 @@ def _line(member: bytes, at_us: int) -> LogLine:
         exception=told.get("exception", ""),
         place=place,
     )
+
+
+def _encodable(value: Any) -> Any:
+    """JSON data in which lone surrogates, as names of files have them, are told as escapes: nothing could send them."""
+    match value:
+        case str():
+            return value.encode("utf-8", "backslashreplace").decode()
+        case list():
+            return [_encodable(one) for one in value]
+        case dict():
+            return {_encodable(name): _encodable(one) for name, one in value.items()}
+        case _:
+            return value
 
 
 def _number(level: str) -> int:

@@ -181,7 +181,10 @@ async def _runs(store: Store, shard: Shard) -> None:
             record, length, last, *ttls = [await reply for reply in replies]
             if record:
                 ttl = dict(zip(kinds, ttls, strict=True))
-                shard.runs[run_id] = Seen(run_id, _slim(_flat(record)), ttl, length, (last or b"")[:_HEAD])
+                fields = _slim(_flat(record))
+                if "trouble" in fields:
+                    fields["trouble"] = store.sealer.shown_text(fields["trouble"], run_id)
+                shard.runs[run_id] = Seen(run_id, fields, ttl, length, (last or b"")[:_HEAD])
 
 
 async def _asks(store: Store, shard: Shard) -> None:

@@ -16,6 +16,9 @@ _KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _KEY_BYTES = 32
 _STANDARD = str.maketrans("-_", "+/")
 
+CODEC = ("key_id", "seal", "open", "digests")
+"""What a `PayloadCodec` has."""
+
 
 class Reader(NamedTuple):
     """How one sort of setting is read: a sentence part that says what is expected, and the reading itself."""
@@ -171,11 +174,16 @@ def payload_codec() -> Reader:
     def read(value: Any) -> Any:
         if isinstance(value, str):
             return text("", r"[\w.]+:\w+").read(value)
-        if not all(hasattr(value, name) for name in ("key_id", "seal", "open", "digests")):
+        if not is_codec(value):
             raise TypeError
         return value
 
-    return Reader("a PayloadCodec (key_id, seal, open, digests), or 'module:name' of one", read, secret=True)
+    return Reader(f"a PayloadCodec ({', '.join(CODEC)}), or 'module:name' of one", read, secret=True)
+
+
+def is_codec(value: Any) -> bool:
+    """Whether a value has what a `PayloadCodec` has."""
+    return all(hasattr(value, name) for name in CODEC)
 
 
 def _amount(value: Any) -> tuple[float, str]:

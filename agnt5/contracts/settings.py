@@ -6,6 +6,7 @@ environment and, with its unit, `Settings.retention_ms` in the code.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Mapping
@@ -18,6 +19,15 @@ from agnt5.contracts.errors import ConfigurationError
 
 PREFIX = "AGNT5_"
 DEFAULT_REDIS_URL = "redis://localhost:6379/0"
+
+ELSEWHERE = frozenset({"AGNT5_API_TOKENS", "AGNT5_FLOWER_URL", "AGNT5_LOG_LEVEL"})
+"""Variables that are read by those who need them, and are no settings of every process."""
+
+_NOT_OURS_TO_NAME = ("AGNT5_FLAG_", "AGNT5_SECRET_")
+_CLOSE = 0.88
+_told: set[str] = set()
+
+logger = logging.getLogger("agnt5.settings")
 
 _PASSWORD = re.compile(r"(://[^/:@]*:).*(@)")
 
@@ -134,11 +144,12 @@ class Settings:
         An argument has the variable's name in lower case and without `AGNT5_`: `retention="12h"`,
         `timedelta(hours=12)` and `43200` say the same. An argument of None counts as not given, and so does
         an empty variable. Raises `ConfigurationError` that names the variable or argument, what was found
-        and what is expected.
+        and what is expected. A variable that looks like a misspelt one is told in the log, once.
         """
         env = os.environ if environ is None else environ
         given = {name: value for name, value in overrides.items() if value is not None}
         _refuse_unknown(overrides)
+        _tell_misspelt(env)
         values: dict[str, Any] = {}
         for item in fields(cls):
             name = _public(item.name)
@@ -161,6 +172,16 @@ def _refuse_unknown(overrides: Mapping[str, Any]) -> None:
             close = get_close_matches(name, known, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
             raise ConfigurationError(f"setting {name!r} is not known; {hint}")
+
+
+def _tell_misspelt(env: Mapping[str, str]) -> None:
+    """A setting that is not heard of may be one that keeps data from being sealed."""
+    variables = {PREFIX + _public(item.name).upper() for item in fields(Settings)} | ELSEWHERE
+    for name in sorted(env.keys() - variables - _told):
+        if name.startswith(PREFIX) and not name.startswith(_NOT_OURS_TO_NAME):
+            _told.add(name)
+            if close := get_close_matches(name, variables, n=1, cutoff=_CLOSE):
+                logger.warning("%s is no setting, and nothing reads it; did you mean %s?", name, close[0])
 
 
 def _read(reader: readers.Reader, source: str, found: Any) -> Any:

@@ -17,6 +17,7 @@ from agnt5.registry import Handler, Registry
 from agnt5.runtime.dispatch import Dispatcher
 from agnt5.runtime.starting import StartRequest, start_run
 from agnt5.sdk.cron import next_fire_ms
+from agnt5.sealing import is_sealed
 from agnt5.store import keys
 from agnt5.store.store import Store
 
@@ -41,6 +42,7 @@ class Schedules:
         self._store = store
         self._dispatcher = dispatcher
         self._settings = settings
+        self._told = False
         self._handlers = [handler for handler in registry if handler.options.cron is not None]
 
     async def fire(self, now_ms: int) -> int | None:
@@ -74,9 +76,26 @@ class Schedules:
             logger.info("%s: skipped, the run before it still goes on", run_id)
             return
         request = StartRequest(run_id, handler.address, handler.options.input)
+        if request.input is not None and self._store.sealer.codec is None and not self._told:
+            await self._tell_if_others_seal(handler)
         created = await start_run(self._store, self._settings, request, handler)
         self._dispatcher.send(created.out)
         await self._store.link.call("HSET", keys.schedules(), f"{handler.address}#run", run_id)
+
+    async def _tell_if_others_seal(self, handler: Handler) -> None:
+        """Say once that inputs are in clear here, if a worker has sealed what came of the run before."""
+        before = await self._store.link.call("HGET", keys.schedules(), f"{handler.address}#run")
+        if before is None:
+            return
+        last = await self._store.link.call("LINDEX", keys.log(before.decode(), self._store.shards), -1)
+        if last is not None and is_sealed(last):
+            self._told = True
+            logger.warning(
+                "schedule of %s: the workers seal what they store, and this beat has no payload keys, so that the"
+                " inputs of the runs that it starts are in clear; give it the AGNT5_PAYLOAD_KEYS (or"
+                " AGNT5_PAYLOAD_KEYS_FILE, or payload_codec) of the workers",
+                handler.address,
+            )
 
     async def _may_start(self, handler: Handler, run_id: str) -> bool:
         if handler.options.overlap == "allow":

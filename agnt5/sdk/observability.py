@@ -10,7 +10,7 @@ from agnt5.contracts.ids import CHILD, split_address
 from agnt5.contracts.traces import CORRELATION
 from agnt5.sdk.port import RunInfo
 from agnt5.telemetry.current import STEP, run_fields
-from agnt5.telemetry.logs import RUN_LOGGER, TAKEN, mark_records
+from agnt5.telemetry.logs import RUN_LOGGER, TAKEN, AllFields, mark_records
 
 
 def log_fields(info: RunInfo) -> dict[str, Any]:
@@ -59,7 +59,7 @@ class RunLog(logging.LoggerAdapter[logging.Logger]):
         elif given is not None:
             fields["extra"] = given
         extra = {name: value for name, value in fields.items() if name not in TAKEN}
-        extra["fields"] = fields
+        extra["fields"] = AllFields(fields)
         kwargs["extra"] = extra
         return msg, kwargs
 

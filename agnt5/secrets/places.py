@@ -38,11 +38,15 @@ class LocalSecrets:
     def in_files(self, key: str) -> str | None:
         """What is in the file that `AGNT5_SECRET_<NAME>_FILE` names, or in the folder's file of this name.
 
-        One newline at the end is not part of it. Raises `SecretProviderError` for a file that cannot be read, is too
-        long, or is not in the folder.
+        One newline at the end is not part of it; an empty file of the folder counts as not there. Raises
+        `SecretProviderError` for a file that cannot be read, is too long, or is not in the folder, and for an empty
+        one that the variable names.
         """
         if path := self._environ.get(variable(key) + FILE):
-            return read_file(Path(path), needed=True)
+            try:
+                return read_file(Path(path), needed=True)
+            except SecretProviderError as error:
+                raise SecretProviderError(f"secret {key!r}: {variable(key)}{FILE} names {error}") from None
         path_, field = split_key(key)
         for name in dict.fromkeys((path_.lstrip("/"), path_.lstrip("/").lower())):
             text = self._in_folder(name)
@@ -52,8 +56,10 @@ class LocalSecrets:
 
     def places(self, key: str) -> list[str]:
         """Where it looks, for people."""
-        name = split_key(key)[0].lstrip("/")
-        return [f"the variable {variable(key)}", f"the file that {variable(key)}{FILE} names", f"{self._folder / name}"]
+        name, field = split_key(key)
+        path = self._folder / name.lstrip("/")
+        own = variable(key)
+        return [f"the variable {own}", f"the file that {own}{FILE} names", f"{path}{_fault(path, field)}"]
 
     def all(self) -> Iterator[tuple[str, str]]:
         """Every secret that is here, by its name. What cannot be read is left out."""
@@ -74,7 +80,10 @@ class LocalSecrets:
             return None
         if not inside:
             raise SecretProviderError(f"secret {name!r}: {path} leads out of the folder of secrets; it is not read")
-        return read_file(path)
+        try:
+            return read_file(path)
+        except SecretProviderError as error:
+            raise SecretProviderError(f"secret {name!r}: {error}") from None
 
     def _field(self, text: str, field: str, name: str) -> str | None:
         if not field:
@@ -92,7 +101,10 @@ class LocalSecrets:
 
 
 def read_file(path: Path, *, needed: bool = False) -> str | None:
-    """A file's text without the newline at its end; None where there is none. Raises `SecretProviderError`."""
+    """A file's text without the newline at its end; None where there is none. Raises `SecretProviderError`.
+
+    `needed`: raise where there is none, too.
+    """
     try:
         number = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe must not hold us up
         with open(number, "rb") as file:  # noqa: PTH123 - opened by number
@@ -112,7 +124,23 @@ def read_file(path: Path, *, needed: bool = False) -> str | None:
         raise SecretProviderError(f"{path}: no text in UTF-8; write it there in base64") from None
     if len(data) > LONGEST:
         raise SecretProviderError(f"{path}: more than {LONGEST:,} bytes, which no secret has")
-    return text.removesuffix("\n").removesuffix("\r")
+    text = text.removesuffix("\n").removesuffix("\r")
+    if needed and not text:
+        raise SecretProviderError(f"{path}: it is empty; write the secret into it")
+    return text or None
+
+
+def _fault(path: Path, field: str) -> str:
+    """Why what is at a path is no secret, for people; "" where nothing is there."""
+    try:
+        found = path.stat()
+    except OSError:
+        return ""
+    if not stat.S_ISREG(found.st_mode):
+        return " (which is no file)"
+    if found.st_size <= len("\r\n"):
+        return " (which is empty)"
+    return f" (which has no field {field!r})" if field else ""
 
 
 def _quietly(path: Path) -> str | None:

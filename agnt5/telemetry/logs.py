@@ -32,6 +32,11 @@ TAKEN = STANDARD | {"agnt5", "fields"}
 _NO_FIELDS = TAKEN | {"color_message"}
 """Attributes that say nothing more; `color_message` is uvicorn's message once more."""
 
+
+class AllFields(dict[str, Any]):
+    """What `record.fields` of `ctx.log()` is, which tells it from an `extra=` of that name."""
+
+
 Elsewhere = Callable[[logging.LogRecord], Mapping[str, Any] | None]
 """The fields of a record that was written outside of runs, if it belongs to something that has such fields."""
 
@@ -63,12 +68,23 @@ def mark_records(elsewhere: Elsewhere | None = None) -> None:
     factory.elsewhere = elsewhere or factory.elsewhere
 
 
+def run_of(record: logging.LogRecord) -> dict[str, Any]:
+    """The fields of the run that a record was written in; outside of runs `agnt5` may be somebody's `extra=`."""
+    run = record.__dict__.get("agnt5")
+    return dict(run) if isinstance(run, dict) else {"agnt5": run} if run is not None else {}
+
+
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:
     """All fields of a record: its run's, then those of `extra=`, which win."""
     own = record.__dict__
-    found = dict(own.get("agnt5") or {})
-    if isinstance(fields := own.get("fields"), dict):  # what a filter changed or took away is so
-        found |= {name: value for name, value in fields.items() if name in TAKEN or name in own}
+    found = run_of(record)
+    match own.get("fields"):
+        case AllFields() as fields:  # what a filter changed or took away is so
+            found |= {name: value for name, value in fields.items() if name in TAKEN or name in own}
+        case None:
+            pass
+        case given:  # `extra={"fields": ...}` of another logger
+            found["fields"] = given
     found |= {name: value for name, value in own.items() if name not in _NO_FIELDS}
     if str(record.name).startswith("celery."):
         found.pop("data", None)  # the message's arguments once more
@@ -80,7 +96,7 @@ def text_of(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()
     except Exception as error:  # noqa: BLE001 - whatever an argument's __str__ raises
-        return f"{record.msg!r} with {_shown(record.args)} ({type(error).__name__}: {_shown(error)})"
+        return f"{shown(record.msg)} with {shown(record.args)} ({type(error).__name__}: {shown(error)})"
 
 
 _TRACEBACKS = logging.Formatter()
@@ -92,11 +108,12 @@ def exception_of(record: logging.LogRecord) -> str:
         try:
             return _TRACEBACKS.formatException(record.exc_info)
         except Exception as error:  # noqa: BLE001 - whatever the exception's __str__ raises
-            return f"{record.exc_info[0].__name__} (not printable: {type(error).__name__})"
+            return f"{getattr(record.exc_info[0], '__name__', 'exc_info')} (not printable: {type(error).__name__})"
     return record.exc_text or ""
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """The `repr` of a value, or its type where it has none. Never raises."""
     try:
         return repr(value)
     except Exception:  # noqa: BLE001 - user code
@@ -114,7 +131,7 @@ class RunFields(logging.Filter):
         """False for what a replay says again."""
         if is_repeated(record):
             return False
-        for name, value in (record.__dict__.get("agnt5") or {}).items():
+        for name, value in run_of(record).items():
             if name not in STANDARD:
                 record.__dict__.setdefault(name, value)
         if MASKER.knows:

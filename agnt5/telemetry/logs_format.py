@@ -11,7 +11,17 @@ from typing import Any
 from agnt5.contracts.errors import ConfigurationError
 from agnt5.contracts.ids import CHILD
 from agnt5.contracts.masking import masked, masked_json
-from agnt5.telemetry.logs import OF_A_RUN, RUN_LOGGER, RunFields, exception_of, fields_of, mark_records, text_of
+from agnt5.telemetry.logs import (
+    OF_A_RUN,
+    RUN_LOGGER,
+    RunFields,
+    exception_of,
+    fields_of,
+    mark_records,
+    run_of,
+    shown,
+    text_of,
+)
 
 FORMATS = ("console", "json")
 
@@ -19,7 +29,11 @@ _SHOWN = 200
 """Characters of a field's value on a console line."""
 
 _COLOURS = {"DEBUG": "2", "INFO": "32", "WARNING": "33", "ERROR": "31", "CRITICAL": "1;31"}
-_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), *range(127, 160))} | {13: "\\r"}
+_CONTROLS = {
+    **{code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), *range(127, 160))},
+    **{code: f"\\u{code:04x}" for code in range(0xD800, 0xE000)},
+    13: "\\r",
+}
 
 
 def formatter_of(kind: str, stream: Any = None) -> logging.Formatter:
@@ -96,7 +110,7 @@ class ConsoleLines(logging.Formatter):
 def _in_short(record: logging.LogRecord, message: str) -> str:
     """`run=order-17 handler=orders.fulfil attempt=1 step=charge size=3`, without what the line says anyway."""
     fields = fields_of(record)
-    run = record.__dict__.get("agnt5") or {name: fields[name] for name in OF_A_RUN if name in fields}
+    run = run_of(record) or {name: fields[name] for name in OF_A_RUN if name in fields}
     parts: list[str] = []
     if (run_id := run.get("run_id")) and str(run_id) not in message:
         parts.append(f"run={field_word(run_id)}")
@@ -107,7 +121,8 @@ def _in_short(record: logging.LogRecord, message: str) -> str:
         parts.append(f"attempt={field_word(run['attempt'])}")
     if (step := run.get("step_id")) and not str(run_id).endswith(f"{CHILD}{step}"):
         parts.append(f"step={field_word(step)}")
-    parts += [f"{name}={field_word(value)}" for name, value in fields.items() if name not in run or value != run[name]]
+    own = {name: value for name, value in fields.items() if name not in run or value != run[name]}
+    parts += [f"{printable(_name(name))}={field_word(value)}" for name, value in own.items()]
     return " ".join(parts)
 
 
@@ -117,12 +132,14 @@ def field_word(value: Any) -> str:
     if len(text) > _SHOWN:
         text = text[: _SHOWN - 3] + "..."
     if isinstance(value, str) and (not text or not text.isprintable() or any(c in text for c in ' "=')):
-        return json.dumps(text, ensure_ascii=False)
+        text = json.dumps(text, ensure_ascii=False)
     return printable(text)
 
 
 def printable(text: str) -> str:
-    """A text without what could rewrite a terminal: control characters but tab and newline are told as escapes."""
+    """A text that can be written anywhere and rewrites no terminal: control characters but tab and newline are told as
+    escapes, and so are lone surrogates, as names of files have them.
+    """
     return text.translate(_CONTROLS)
 
 
@@ -136,26 +153,23 @@ def to_json(value: Any) -> str:
     """JSON on one line, in ASCII; whatever has no JSON form becomes its `repr`. Never raises."""
     try:
         return _ENCODER.encode(value)
-    except (TypeError, ValueError, RecursionError):
+    except Exception:  # noqa: BLE001 - keys that are no text, or a thread that changes the value meanwhile
         if isinstance(value, dict):
-            return _ENCODER.encode({str(name): _plain(one) for name, one in value.items()})
-        return _ENCODER.encode(_repr(value))
+            return _ENCODER.encode({_name(name): _plain(one) for name, one in list(value.items())})
+        return _ENCODER.encode(shown(value))
 
 
 def _plain(value: Any) -> Any:
     """A value that has a JSON form, or its `repr`."""
     try:
         _ENCODER.encode(value)
-    except (TypeError, ValueError, RecursionError):
-        return _repr(value)
+    except Exception:  # noqa: BLE001 - as above
+        return shown(value)
     return value
 
 
-def _repr(value: Any) -> str:
-    try:
-        return repr(value)
-    except Exception:  # noqa: BLE001 - user code
-        return f"<{type(value).__name__}>"
+def _name(value: Any) -> str:
+    return value if isinstance(value, str) else shown(value)
 
 
-_ENCODER = json.JSONEncoder(allow_nan=False, default=_repr)
+_ENCODER = json.JSONEncoder(allow_nan=False, default=shown)

@@ -14,7 +14,7 @@ from typing import Any
 
 from agnt5.contracts.masking import masked_json
 from agnt5.telemetry.current import FIELDS, SINK
-from agnt5.telemetry.logs import RUN_LOGGER, exception_of, fields_of, is_repeated, text_of
+from agnt5.telemetry.logs import RUN_LOGGER, exception_of, fields_of, is_repeated, run_of, text_of
 from agnt5.telemetry.logs_format import to_json
 
 logger = logging.getLogger("agnt5.logs")
@@ -186,7 +186,7 @@ def line_of(record: logging.LogRecord) -> bytes:
     """A record as JSON of at most `LINE_BYTES`: level, logger, message, attempt, and what there is of step_id, fields
     and exception; masked, then cut.
     """
-    run = record.__dict__.get("agnt5") or FIELDS.get() or {}
+    run = run_of(record) or FIELDS.get() or {}
     line: dict[str, Any] = {
         "level": record.levelname,
         "logger": record.name,

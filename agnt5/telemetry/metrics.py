@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agnt5.telemetry import metrics_names as names
+from agnt5.telemetry.logs import shown
 from agnt5.telemetry.metrics_names import MisuseError, Sort
 
 logger = logging.getLogger("agnt5.metrics")
@@ -59,7 +60,7 @@ class Recorder:
         except MisuseError as misuse:
             self._tell(name, misuse.problem, misuse)
         except Exception as error:  # noqa: BLE001 - a metric never breaks a handler
-            self._tell(name, type(error).__name__, error)
+            self._tell(name, type(error).__name__, f"{shown(error)}; it is not counted")
 
     def _bind(self, sort: Sort, name: str, labels: Mapping[str, Any], key: tuple[Any, ...]) -> Callable[[float], None]:
         made = names.valid_name(name, sort)
@@ -116,7 +117,7 @@ class Recorder:
 
     def _tell(self, name: object, problem: str, text: object) -> None:
         """Once for each name and problem, and only so many of them."""
-        key = (str(name)[: names.NAME_LIMIT], problem)
+        key = ((name if isinstance(name, str) else shown(name))[: names.NAME_LIMIT], problem)
         if key not in self._told and len(self._told) < _TOLD_LIMIT:
             self._told.add(key)
             logger.warning("metric %s: %s", key[0], text)

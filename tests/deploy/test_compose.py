@@ -64,6 +64,12 @@ def test_there_is_two_of_what_must_not_be_missed_and_everything_is_watched():
         assert {"reservations", "limits"} == set(service["deploy"]["resources"]), name
 
 
+def test_a_payload_key_reaches_all_that_write_or_read_values():
+    key = "k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+    services = compose({**variables(), "AGNT5_PAYLOAD_KEYS": key})["services"]
+    assert {services[name]["environment"]["AGNT5_PAYLOAD_KEYS"] for name in OURS} == {key}
+
+
 def test_nothing_runs_as_root_or_writes_where_it_need_not():
     for name, service in SERVICES.items():
         assert service["read_only"] is True, name

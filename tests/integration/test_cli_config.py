@@ -63,7 +63,9 @@ def test_set_tells_what_a_value_was_taken_for(agnt5, redis_url, words, says, rul
         (["k", "null"], 1, "unset the key"),
         (["k", "1", "--rollout", "200"], 1, "from 0 to 100"),
         (["k", "--variants", "a=x"], 2, "weight of 'a' is a number"),
-        (["k", "--variants", "a"], 2, "expected key=value"),
+        (["k", "--variants", "a"], 2, "expected variants with their weights"),
+        (["k", "--variants", "a=50,a=60"], 2, "there is a value for 'a' already, '50'"),
+        (["k", "1", "--when", "tenant"], 2, "expected --when HEADER=VALUE"),
         (["a b", "1"], 1, "config key 'a b'"),
     ],
 )
@@ -95,6 +97,7 @@ def test_get_list_history_explain_and_unset(agnt5, monkeypatch):
     explained = json.loads(agnt5("explain", "group", "--unit", "u1", "--json"))
     assert explained["value"] in {"control", "treatment"}
     assert "u1 is at" in explained["why"]
+    assert "no unit was given" in agnt5("explain", "group")
     assert agnt5("unset", "tax.rate") == "unset\n"
     assert agnt5("unset", "tax.rate") == "it was not set\n"
     assert "AGNT5_FLAG_TAX_RATE=0.1 in this shell" in agnt5("get", "tax.rate")

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 from support import runs
 from support.cluster import Cluster
-from support.waiting import until_sync
+from support.waiting import until, until_sync
 
-from agnt5.client import doctor
+from agnt5.client import AsyncClient, doctor
 from agnt5.client.doctor import Finding, examine, repair
+from agnt5.client.key_use import key_uses, started_in_clear
+from agnt5.contracts.runs import Kind
+from agnt5.contracts.settings import Settings
+from agnt5.registry import Handler, HandlerOptions, Registry
 from agnt5.runtime.dispatch import RedisDispatcher
+from agnt5.runtime.schedules import Schedules
+from agnt5.runtime.starting import StartRequest, start_run
+from agnt5.store import keys
 from agnt5.store.store import Batch, Store
 
 
@@ -294,6 +302,69 @@ async def test_two_thousand_runs_take_moments(store):
         await asyncio.gather(*(runs.create(store, f"r{number}") for number in range(at, at + 100)))
     await everything(store)
     assert await errors(store) == []
+
+
+# ---- payload keys that some processes have and others do not
+
+KEY = f"k1:{base64.b64encode(bytes(32)).decode()}"
+
+
+async def start(store: Store, run_id: str, value: object = "a value") -> None:
+    await start_run(store, Settings(), StartRequest(run_id, "shop.pay", value), None)
+
+
+async def test_runs_that_are_started_in_clear_beside_sealed_ones_are_told(store, redis_url):
+    async with AsyncClient(redis_url, payload_keys=KEY) as client:
+        keyed, _ = await client.opened()
+        await start(store, "before-keys")
+        await start(keyed, "sealed")
+        since_ms = await store.now_ms()
+        await until(lambda: moved_on(store, since_ms))
+        await start(store, "nothing-to-seal", None)
+        assert not started_in_clear(await key_uses(client))
+        await start(store, "plain")
+        await keyed.finish(await runs.claim(keyed, "plain"), "completed", b'"x"')
+        uses = await key_uses(client)
+        [found] = started_in_clear(uses)
+        assert (found.code, found.severity) == ("started-in-clear", "warning")
+        assert "the last was plain, at 20" in found.found
+        assert {use.key_id: (use.open_runs, use.ended_runs) for use in uses} == {"": (2, 1), "k1": (1, 1)}
+
+
+async def test_why_a_run_is_refused_is_told_to_those_who_have_the_key(store, redis_url):
+    async with AsyncClient(redis_url, payload_keys=KEY) as client:
+        keyed, _ = await client.opened()
+        for run_id, trouble in (
+            ("changed", keyed.sealer.text("the code changed", "changed")),
+            ("keyless", "SealedPayloadError: a value is sealed with key 'k2'"),
+        ):
+            await keyed.refuse(await runs.owned(keyed, run_id), seen=1, trouble=trouble)
+        told = {finding.run: finding for finding in await found_in(keyed)}
+        assert told["changed"].found == "run changed waits for code that fits it: the code changed"
+        assert "sealed with key k1" in {one.run: one.found for one in await found_in(store)}["changed"]
+        assert told["keyless"].found.startswith("run keyless waits for a worker with its key: Sealed")
+        assert told["keyless"].remedy == "start a worker that has the key"
+
+
+async def moved_on(store: Store, since_ms: int) -> bool:
+    return await store.now_ms() > since_ms
+
+
+async def test_a_beat_without_keys_says_so_once_where_workers_seal(store, redis_url, caplog):
+    yearly = Registry()
+    options = HandlerOptions(cron="0 0 1 1 *", input={"text": "a value"})
+    yearly.add(Handler.of(lambda ctx, text: text, service="shop", name="yearly", kind=Kind.WORKFLOW, options=options))
+    schedules = Schedules(store, RedisDispatcher(store.link), Settings(), yearly)
+    async with AsyncClient(redis_url, payload_keys=KEY) as client:
+        keyed, _ = await client.opened()
+        year_ms = 366 * 86_400_000
+        last_ms = await store.now_ms()
+        for times_told in (0, 0, 1, 1):
+            await schedules.fire(last_ms)
+            assert sum("has no payload keys" in text for text in caplog.messages) == times_told
+            if run_id := await store.link.call("HGET", keys.schedules(), "shop.yearly#run"):
+                await keyed.finish(await runs.claim(keyed, run_id.decode()), "completed", b'"x"')
+            last_ms += year_ms
 
 
 HANDLERS = """

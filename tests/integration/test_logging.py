@@ -185,3 +185,19 @@ def test_the_command_line_follows_a_run_to_its_end(cluster, agnt5):
         (0, "INFO"), (0, "WARNING"), (1, "INFO"), (1, "ERROR"),
     ]  # fmt: skip
     assert len({line["place"] for line in lines}) == 4
+
+
+def test_the_command_line_shows_the_lines_of_a_whole_tree_by_time(cluster, agnt5):
+    run = cluster.client.start("own.replayed")
+    run.signal("go")
+    child = f"{run.id}~1"
+    expected = [
+        (run.id, "begins"), (run.id, "begins too"), (child, "child's own"),
+        (run.id, "in a step behind a child's end"), (run.id, "goes on"), (run.id, "goes on too"),
+    ]  # fmt: skip
+    followed = [json.loads(line) for line in agnt5("runs", "show", run.id, "--tree", "-f", "--json").splitlines()]
+    assert sorted((line["run"], line["message"]) for line in followed) == sorted(expected)
+    lines = [json.loads(line) for line in agnt5("runs", "show", run.id, "--logs", "--tree", "--json").splitlines()]
+    assert [(line["run"], line["message"]) for line in lines] == expected
+    text = agnt5("runs", "show", run.id, "--logs", "--tree").splitlines()
+    assert [line.split()[0] for line in text] == [line["run"] for line in lines]

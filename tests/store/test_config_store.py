@@ -234,6 +234,8 @@ def test_a_change_is_repeated_safely_by_its_operation(redis_url):
         client.set_config("a", 2)
         client.set_config("a", 1, operation="deploy-7")
         assert client.config("a").rule == {"value": 2}
+        client.set_config("b", 1, operation="deploy-7")  # one deploy changes several keys
+        assert client.config("b").rule == {"value": 1}
 
 
 @pytest.mark.parametrize(

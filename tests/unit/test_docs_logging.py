@@ -17,7 +17,7 @@ from agnt5.contracts.settings import Settings
 from agnt5.registry import isolated
 from agnt5.telemetry import logs_kept
 from agnt5.telemetry.current import FIELDS
-from agnt5.telemetry.logs import OF_A_RUN
+from agnt5.telemetry.logs import OF_A_RUN, AllFields
 from agnt5.telemetry.logs_format import JsonLines
 
 TEXT = (Path(__file__).parents[2] / "docs" / "logging.md").read_text()
@@ -61,7 +61,7 @@ def test_fields_settings_and_limits_are_told_as_they_are():
     told = json.loads(shown)
     record = logging.makeLogRecord({"name": told["logger"], "levelname": "INFO", "msg": "paying"})
     own = ("timestamp", "level", "logger", "message")
-    record.fields = {name: value for name, value in told.items() if name not in own}  # type: ignore[attr-defined]
+    record.fields = AllFields({name: value for name, value in told.items() if name not in own})  # type: ignore[attr-defined]
     record.__dict__.update({name: value for name, value in record.fields.items() if name != "name"})
     record.created = 1796053871.363
     assert JsonLines().format(record) == shown

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import structlog
 from opentelemetry.sdk.trace import TracerProvider
+from support.secret_values import made
 
 from agnt5.contracts.masking import MASKER
 from agnt5.sdk.observability import RunLog
@@ -20,6 +21,7 @@ from agnt5.telemetry import logs_format
 from agnt5.telemetry.current import FIELDS, SILENT, STEP
 from agnt5.telemetry.logs import RunFields, add_run_fields, fields_of, mark_records, text_of
 from agnt5.telemetry.logs_format import ConsoleLines, JsonLines, formatter_of, to_json
+from agnt5.telemetry.logs_kept import line_of as kept_line
 
 RUN = {
     "run_id": "order-17~2", "step_id": "2", "attempt": 1, "service": "orders", "handler": "fulfil",
@@ -254,6 +256,10 @@ class Hostile:
         raise RuntimeError("no repr")
 
 
+class HostileKey(Hostile):
+    __str__ = Hostile.__repr__
+
+
 def test_a_json_line_has_time_level_logger_message_fields_and_exception(heard):
     def fail() -> None:
         try:
@@ -282,11 +288,11 @@ VALUES = {
 
 @pytest.mark.parametrize("name", VALUES)
 def test_any_value_makes_one_line(heard, name):
-    run_log().info("said %s", "a\u2028b\nc", extra={"value": VALUES[name], "more": 3})
+    run_log().info("said %s", "a\u2028b\nc\udc80", extra={"value": VALUES[name], "more": 3, "\udc80": 1})
     line = json_of(heard.last)
     assert "value" in line
     assert line["more"] == 3
-    assert ConsoleLines().format(heard.last)
+    assert ConsoleLines().format(heard.last).encode()
 
 
 def test_a_message_that_does_not_fit_its_arguments_is_told_all_the_same():
@@ -294,6 +300,39 @@ def test_a_message_that_does_not_fit_its_arguments_is_told_all_the_same():
         record = logging.makeLogRecord({"msg": "said %d", "args": args})
         assert "said %d" in text_of(record)
         assert "said %d" in json_of(record)["message"]
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_no_line_can_break_the_code_that_writes_it(known):
+    told, failed, heard = io.StringIO(), [], Heard()
+    log = logging.Logger("apart")  # noqa: LOG001 - pytest has a handler on all others, which raises
+    log.addHandler(heard)
+    for formatter in (JsonLines(), ConsoleLines()):
+        handler = logging.StreamHandler(told)
+        handler.setFormatter(formatter)
+        handler.addFilter(RunFields())
+        handler.handleError = failed.append
+        log.addHandler(handler)
+    try:
+        if known:
+            MASKER.learn("stripe", made("stripe"))
+        log.info(Hostile())
+        log.info("said %s", Hostile(), extra={"value": {HostileKey(): {HostileKey(): Hostile()}}})
+        log.info("said", exc_info=("no", "exception", "at all"))
+        log.info("said", extra={"agnt5": "somebody's own"})
+        assert all(map(kept_line, heard.records))
+    finally:
+        MASKER.forget()
+    assert not failed
+    assert len(told.getvalue().splitlines()) == 8 + 1  # an exception is a line of its own for people
+    assert "somebody's own" in told.getvalue()
+
+
+@pytest.mark.parametrize("given", [{"size": 3}, "some text", 7])
+def test_another_logger_s_extra_may_be_called_fields(heard, given):
+    in_run(lambda: logging.getLogger("lib").info("said", extra={"fields": given}))
+    assert json_of(heard.last)["fields"] == given
+    assert json.loads(kept_line(heard.last))["fields"] == {"fields": given}
 
 
 def test_json_never_raises():

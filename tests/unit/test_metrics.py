@@ -137,8 +137,34 @@ def test_the_log_is_not_flooded_by_mistakes_of_many_names(metrics, caplog):
     assert len(caplog.records) == 1000
 
 
+class Hostile:
+    """Has neither a text nor a number."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no repr")
+
+    __float__ = __repr__
+
+
+def test_what_has_no_text_is_told_all_the_same(metrics, caplog):
+    metrics.increment(Hostile())
+    metrics.increment("x", shop=Hostile())
+    assert caplog.messages == [
+        "metric <Hostile>: RuntimeError('no repr'); it is not counted",
+        "metric x: RuntimeError('no repr'); it is not counted",
+    ]
+
+
 anything = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.binary(), st.lists(st.integers()), st.decimals()
+    st.builds(Hostile),
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(),
+    st.binary(),
+    st.lists(st.integers()),
+    st.decimals(),
 )
 
 

@@ -274,6 +274,15 @@ def test_a_file_of_keys_that_cannot_be_used_is_told(tmp_path):
     assert "SECRET" not in str(caught.value)
 
 
+def test_one_id_is_one_key(tmp_path):
+    file = tmp_path / "keys"
+    file.write_text(f"k1:{key(1)}")
+    given = {"payload_keys": f"k1:{key(2)}", "payload_keys_file": str(file)}
+    with pytest.raises(ConfigurationError, match="another key 'k1' than AGNT5_PAYLOAD_KEYS"):
+        sealer_of(Settings.from_env({}, **given))
+    assert sealer_of(Settings.from_env({}, **given | {"payload_keys": f"k1:{key(1)}"})).codec
+
+
 def test_without_the_package_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "cryptography.exceptions", None)
     with pytest.raises(ConfigurationError, match=r"agnt5-celery\[encryption\]"):
@@ -314,7 +323,20 @@ def test_a_codec_of_a_users_own_takes_the_place_of_keys(given):
         sealer.open(SEALER.value(b"1", "r"), "r")
 
 
-@pytest.mark.parametrize("given", [object(), "no module", "agnt5.nowhere:codec", "agnt5.codec:nothing"])
+@pytest.mark.parametrize(
+    "given",
+    [
+        object(),
+        "no module",
+        "agnt5.nowhere:codec",
+        "agnt5.codec:nothing",
+        "os:path",
+        "os:sep",
+        "json:loads",
+        "agnt5.payload_keys:AesGcmCodec",
+        "builtins:dict",
+    ],
+)
 def test_a_codec_that_is_none_is_told(given):
     with pytest.raises(ConfigurationError, match=r"payload_codec|AGNT5_PAYLOAD_CODEC"):
         sealer_of(Settings.from_env({}, payload_codec=given))

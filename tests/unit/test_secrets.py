@@ -123,7 +123,7 @@ def test_a_field_of_a_file_that_is_a_json_object(tmp_path):
     (tmp_path / "db").write_text(json.dumps({"password": VALUE, "port": 5432}))
     secrets = reader(tmp_path)
     assert (secrets.get("db#password"), secrets.get("db#port")) == (VALUE, "5432")
-    with pytest.raises(SecretNotFoundError):
+    with pytest.raises(SecretNotFoundError, match=r"/db \(which has no field 'user'\)"):
         secrets.get("db#user")
     (tmp_path / "text").write_text(VALUE)
     with pytest.raises(SecretProviderError, match="text is no JSON object") as failed:
@@ -157,15 +157,30 @@ def test_files_that_are_none_of_a_secret(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     secrets = reader(tmp_path, env={"AGNT5_SECRET_GONE_FILE": str(tmp_path / "gone")})
     for key, said in [
-        ("big", "more than 65,536 bytes"),
-        ("binary", "no text in UTF-8"),
-        ("gone", "correct the variable"),
+        ("big", "secret 'big': .*/big: more than 65,536 bytes"),
+        ("binary", "secret 'binary': .*/binary: no text in UTF-8"),
+        (
+            "gone",
+            "secret 'gone': AGNT5_SECRET_GONE_FILE names .*/gone: No such file or directory; correct",
+        ),
     ]:
         with pytest.raises(SecretProviderError, match=said):
             secrets.get(key)
     for key in ("folder", "pipe"):
-        with pytest.raises(SecretNotFoundError):
+        with pytest.raises(SecretNotFoundError, match=f"/{key} \\(which is no file\\)"):
             secrets.get(key)
+
+
+def test_an_empty_file_is_no_secret(tmp_path):
+    provider = Provider({"empty": VALUE})
+    for name in ("empty", "line"):
+        (tmp_path / name).write_text("\n" if name == "line" else "")
+    secrets = reader(tmp_path, provider, env={"AGNT5_SECRET_NAMED_FILE": str(tmp_path / "empty")})
+    assert secrets.get("empty") == VALUE
+    with pytest.raises(SecretNotFoundError, match=r"/line \(which is empty\)"):
+        secrets.get("line")
+    with pytest.raises(SecretProviderError, match="secret 'named': AGNT5_SECRET_NAMED_FILE names .*: it is empty"):
+        secrets.get("named")
 
 
 @pytest.mark.parametrize("key", ["", " ", "a b", "a\nb", "x" * 201, None, 3, "#field", "a#b#c"])

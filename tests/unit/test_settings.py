@@ -82,6 +82,19 @@ def test_an_unknown_argument_is_refused_with_a_hint():
         Settings.from_env({}, retenton="7d")
 
 
+def test_a_misspelt_variable_is_told_once(caplog):
+    env = {
+        "AGNT5_PAYLOAD_KEY": "k1:...", "AGNT5_LOGKEEP": "3", "AGNT5_SECRET_DIR": "a secret", "AGNT5_FLAG_SHARD": "1",
+        "AGNT5_LOG_LEVEL": "INFO", "AGNT5_SOMEBODY_S_OWN": "1", "AGNT5_SHARDS": "4",
+    }  # fmt: skip
+    for _ in range(2):
+        assert Settings.from_env(env).shards == 4
+    assert caplog.messages == [
+        "AGNT5_LOGKEEP is no setting, and nothing reads it; did you mean AGNT5_LOG_KEEP?",
+        "AGNT5_PAYLOAD_KEY is no setting, and nothing reads it; did you mean AGNT5_PAYLOAD_KEYS?",
+    ]
+
+
 def test_a_liveness_timeout_needs_room_for_a_late_heartbeat():
     with pytest.raises(ConfigurationError, match="AGNT5_LIVENESS_TIMEOUT"):
         Settings.from_env({"AGNT5_LIVENESS_TIMEOUT": "1s"})

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 import pytest
 
 from agnt5.cli import output, show
+from agnt5.cli.logs import print_line
+from agnt5.client.logs import LogLine
 from agnt5.client.runs import RunState
 from agnt5.client.spending import Spending, spent_in
 from agnt5.client.timeline import timeline
@@ -47,3 +49,9 @@ def test_a_run_that_asked_no_model_has_no_sum(capsys):
     events = [ev.RunStarted(at=1000, handler="a.b", kind="workflow")]
     show.print_run(RUN, timeline(events), started_ms=1000, spent=Spending())
     assert capsys.readouterr().out.rstrip().endswith("a.b was started")
+
+
+@pytest.mark.parametrize(("level", "shown"), [("INFO", "INFO    said"), ("CRITICAL", "CRITICAL said")])
+def test_a_line_s_level_stands_apart_from_its_message(capsys, level, shown):
+    print_line(LogLine(at=START, level=level, logger="shop", message="said", fields={"size": 3}), "r~1")
+    assert capsys.readouterr().out == f"r~1  00:00:00.000 {shown}  size=3  shop\n"

@@ -28,7 +28,7 @@ async def echo(ctx: Context, value: object = None) -> object:
 async def logs(ctx: Context, lines: int = 3) -> None:
     for number in range(lines):
         ctx.log().info("line %d", number)
-    ctx.log().warning(HOSTILE, extra={"name": HOSTILE, HOSTILE: 1, "long": "x" * 900})
+    ctx.log().warning(HOSTILE, extra={"name": HOSTILE, HOSTILE: 1, "long": "x" * 900, "file": "f\udc80"})
     try:
         raise ValueError(HOSTILE)
     except ValueError:

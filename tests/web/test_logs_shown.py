@@ -42,6 +42,7 @@ def test_the_page_shows_the_latest_lines_and_none_of_them_is_markup(site, page_c
         assert [line["message"] for line in raw[:2]] == ["line 0", "line 1"]
         assert len(raw) == 152
         assert raw[-1]["exception"].endswith(f"ValueError: {HOSTILE}")
+        assert raw[150]["fields"]["file"] == r"f\udc80"
 
 
 def test_a_run_that_logged_nothing_says_so(site, page_cluster):
