@@ -17,8 +17,10 @@ def write_note(folder: Path, url: str) -> None:
 
 
 def remove_note(folder: Path) -> None:
-    """Forget the development server."""
-    (folder / _NOTE).unlink(missing_ok=True)
+    """Forget the development server of this process. One that has begun meanwhile in the same folder is kept."""
+    note = folder / _NOTE
+    if note.exists() and note.read_text("utf-8").split()[0] == str(os.getpid()):
+        note.unlink()
 
 
 def noted_url(folder: Path = FOLDER) -> str | None:
