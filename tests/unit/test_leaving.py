@@ -85,12 +85,23 @@ async def test_a_run_is_parked_once_though_it_is_idle_while_its_worker_stops():
     assert not host.live
 
 
-async def test_a_run_that_is_no_longer_ours_keeps_no_other_here():
+async def test_a_run_that_is_no_longer_ours_is_left_when_it_is_parked():
     host = Host()
-    waiting(host, "lost"), waiting(host, "ours")
-    giving = asyncio.ensure_future(give_all_back(host, 60))
+    parking = asyncio.ensure_future(waiting(host).park())
     await turns()
     host.store.asked[0].set_exception(StaleEpochError("another worker owns it"))
+    assert not await parking
+    assert not host.live
+
+
+async def test_what_one_run_meets_keeps_no_other_here():
+    host = Host()
+    bad = waiting(host, "bad")
+    bad.went_wrong = lambda error: host.forget(bad)
+    waiting(host, "good")
+    giving = asyncio.ensure_future(give_all_back(host, 60))
+    await turns()
+    host.store.asked[0].set_exception(ValueError("of any kind"))
     host.store.asked[1].set_result(())
     await asyncio.wait_for(giving, 2)
     assert not host.live
