@@ -36,6 +36,7 @@ from agnt5.runtime.exits import contained
 from agnt5.runtime.function_run import LiveFunction
 from agnt5.runtime.housekeeping import Housekeeping
 from agnt5.runtime.journaled import Journaled
+from agnt5.runtime.leaving import SETTLE_S, give_all_back, give_away
 from agnt5.runtime.live import LiveRun
 from agnt5.runtime.logs import prepare
 from agnt5.runtime.observer import Observer
@@ -45,7 +46,7 @@ from agnt5.runtime.starting import StartRequest, start_run
 from agnt5.runtime.workflow_run import LiveWorkflow
 from agnt5.secrets.reader import SecretReader
 from agnt5.store import keys
-from agnt5.store.replies import Applied, Claimed, Heir, More, NotClaimed
+from agnt5.store.replies import Applied, Claimed, Heir, NotClaimed
 from agnt5.store.store import Ownership, Store
 from agnt5.store.subscriber import Subscriber
 from agnt5.telemetry import logs_kept
@@ -96,6 +97,7 @@ class Host:
         self.live: dict[str, LiveRun] = {}
         self.clock_offset_ms = 0
         self.draining = False
+        self.grace_ends_s = 0.0
         self.flags = HostFlags(store.link, {}) if flags is None else flags
         self.calls = Calls(self)
         self.effects = HostEffects(self)
@@ -106,6 +108,7 @@ class Host:
             offset_ms=lambda: self.clock_offset_ms,
         )  # fmt: skip
         self.claiming: set[str] = set()
+        self.ending: set[LiveRun] = set()
         self.idlers: OrderedDict[str, LiveRun] = OrderedDict()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._threads = ThreadPoolExecutor(max_workers=64, thread_name_prefix="agnt5-sync")
@@ -180,7 +183,7 @@ class Host:
         handler = self.registry.find(heir.handler)
         if handler is None or handler.kind is not Kind.ENTITY or self.draining:
             own = Ownership(run_id, self.name, claimed.epoch)
-            self.spawn(_give_away(self, own, claimed.seen))
+            self.spawn(give_away(self, own, claimed.seen))
         elif run_id not in self.live:
             self.calls.adopted += 1
             slot = self.teller.slot(run_id, handler.address)
@@ -242,6 +245,15 @@ class Host:
             self.claiming.discard(run_id)
 
     # ---- what live runs use
+
+    @contextlib.contextmanager
+    def ends(self, live: LiveRun) -> Iterator[None]:
+        """A run's end is on the wire: a shutdown waits until its slot is told, and the messages it brings are sent."""
+        self.ending.add(live)
+        try:
+            yield
+        finally:
+            self.ending.discard(live)
 
     def spawn(
         self, coro: Coroutine[Any, Any, Any], live: Journaled | None = None, *, context: Context | None = None
@@ -341,37 +353,31 @@ class Host:
     # ---- end
 
     async def drain(self, grace_s: float) -> None:
-        """Warm shutdown: park workflows, wait for functions, hand back what is still there after `grace_s`."""
+        """Give all runs back, with `grace_s` for functions to end, and stop."""
         self.draining = True
-        end = self.loop.time() + grace_s
-        while self.live:
-            waiting = [live for live in self.live.values() if live.waiting]
-            if waiting:
-                await asyncio.gather(*(self._give_back(live) for live in waiting))
-            if not self.live or self.loop.time() >= end:
-                break
-            await asyncio.sleep(0.02)
-        await asyncio.gather(*(live.hand_back() for live in list(self.live.values())))
+        await give_all_back(self, grace_s)
         await self.close()
 
-    async def _give_back(self, live: LiveRun) -> None:
-        if live.handler.kind is Kind.WORKFLOW:
-            await live.park()
-        else:
-            await live.hand_back()
+    def hurry(self) -> None:
+        """A drain that goes on waits for functions no longer."""
+        self.grace_ends_s = min(self.grace_ends_s, self.loop.time())
 
     async def close(self) -> None:
         """Stop listening and working. What is still owned is reaped by beat."""
-        for task in list(self._tasks):
-            if task is not asyncio.current_task():
-                task.cancel()
+        for live in list(self.live.values()):
+            live.leave()  # first: code that is cancelled must not take it for its own failure
+        for live in self.ending:  # whoever waits for its slot hears of it
+            live.release()
+        for task in self._tasks - {asyncio.current_task()}:
+            task.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
-        await self.logs.close()
         self.observer.turned(self)
         await self._mail.close()
-        with contextlib.suppress(Agnt5Error):
-            # not taken off the list: beat looks for what may be left, at once, and strikes it off
-            await self.store.link.call("ZADD", keys.hosts(), "XX", 0, self.name)
+        with contextlib.suppress(Agnt5Error, TimeoutError):
+            async with asyncio.timeout(SETTLE_S):
+                await self.logs.close()
+                # not taken off the list: beat looks for what may be left, at once, and strikes it off
+                await self.store.link.call("ZADD", keys.hosts(), "XX", 0, self.name)
 
 
 def _requested(arrival: Arrival, handler: Handler) -> StartRequest:
@@ -385,12 +391,6 @@ def _requested(arrival: Arrival, handler: Handler) -> StartRequest:
         value = {"args": list(arrival.args), "kwargs": arrival.kwargs}
         return StartRequest(arrival.run_id, handler.address, value, priority=arrival.priority, refusal=str(error))
     return StartRequest(arrival.run_id, handler.address, value, priority=arrival.priority)
-
-
-async def _give_away(host: Host, own: Ownership, seen: int) -> None:
-    """Queue a run that is ours and that we cannot run."""
-    if not isinstance(out := await host.store.hand_back(own, seen=seen), More):
-        host.dispatcher.send(out)
 
 
 async def _done(pending: Awaitable[Any]) -> None:

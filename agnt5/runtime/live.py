@@ -61,6 +61,7 @@ class LiveRun(Journaled):
         self.before_s = 0.0
         self.idle_since_s = self.begun_s
         self.deadline_passed = False
+        self._parking = False
         self._status = RunStatus.RUNNING
         self._fields: dict[str, Any] | None = None
 
@@ -232,7 +233,8 @@ class LiveRun(Journaled):
         self.host.logs.flush(self.run_id)  # on the wire before the end: who sees the end sees its lines
         pending = self.write_end(status, payload)
         self.host.forget(self)
-        applied = await pending
+        with self.host.ends(self):
+            applied = await pending
         self.host.sent(applied)
         self.after_end(applied, status, payload)
         return True
@@ -262,7 +264,9 @@ class LiveRun(Journaled):
             delay_ms=delay_ms,
         )
         self.host.forget(self)
-        self.host.dispatcher.send(await pending)
+        with self.host.ends(self):
+            out = await pending
+        self.host.dispatcher.send(out)
         failure = from_data(data, TaskFailedError)
         self.host.observer.retried(self)
         logger.warning("%s; tried again in %.1f s", failure, delay_ms / 1000, exc_info=_traced(error))
@@ -271,10 +275,16 @@ class LiveRun(Journaled):
 
     async def park(self) -> bool:
         """Give the waiting run back, unless events came that it has not seen."""
-        if self.ended or not self.waiting or self._writing or self._reading or self._inbox:
+        if self.ended or not self.waiting or self._parking or self._writing or self._reading or self._inbox:
             return False
-        seen = self.seen
-        reply = await self.host.store.park(self.own, seen=seen)
+        self._parking = True  # the idle are parked while a shutdown parks all: the later of two would be refused
+        try:
+            reply = await self.host.store.park(self.own, seen=self.seen)
+        except StaleEpochError as error:
+            self.went_wrong(error)
+            return False
+        finally:
+            self._parking = False
         if isinstance(reply, More):
             self.check(reply.length)
             return False

@@ -24,7 +24,9 @@ from typing import Any
 from billiard.einfo import ExceptionInfo
 from celery import signals
 from celery.concurrency.base import BasePool
+from celery.utils import log as celery_log
 from celery.utils.log import get_logger
+from celery.worker import state
 from kombu import serialization
 
 from agnt5.runtime.job import Job
@@ -41,6 +43,11 @@ CONCURRENCY = 250
 THREADS = 64
 #: Seconds that a cold shutdown waits for cancelled coroutines.
 COLD_S = 5.0
+
+
+def is_cold() -> bool:
+    """Whether this worker was told to stop without waiting for what it does."""
+    return state.should_terminate is not None and state.should_terminate is not False
 
 
 class TaskPool(BasePool):  # type: ignore[misc]  # Celery is untyped
@@ -271,8 +278,12 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery is untyped
     # -- the end -------------------------------------------------------------------------------------
 
     def on_stop(self) -> None:
-        """Warm shutdown: finish what the worker holds, with its acknowledgements and events."""
-        while self._jobs:
+        """Warm shutdown: finish what the worker holds, with its acknowledgements and events, unless it turns cold."""
+        if celery_log._in_sighandler:  # noqa: SLF001  # there is no other sign of it
+            # Celery's handler of a cold shutdown interrupts anything, the end of a warm one too: who turned Celery's
+            # event loop goes on behind it, and the host on our loop has to give its runs back before that stops
+            return
+        while self._jobs and not is_cold():
             self.turn()
         self._stop(COLD_S)
 

@@ -21,6 +21,7 @@ from agnt5.runtime.configuration import HostFlags, Provider
 from agnt5.runtime.dispatch import Dispatcher, open_dispatcher
 from agnt5.runtime.exits import serve
 from agnt5.runtime.host import Arrival, Host
+from agnt5.runtime.leaving import SETTLE_S
 from agnt5.runtime.liveness import Liveness
 from agnt5.runtime.slot import Slot, Teller
 from agnt5.sealing import Sealer
@@ -48,6 +49,7 @@ class Runtime:
         self.secrets = SecretReader.of(settings, secrets)
         self.node = "agnt5@localhost"
         self._pid = 0
+        self._left = 0
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._own_loop = False
@@ -67,25 +69,38 @@ class Runtime:
             self._pid, self._loop, self._own_loop = os.getpid(), loop, False
         asyncio.run_coroutine_threadsafe(self._begin(teller, linger=True), loop).result()
 
+    def open_again(self) -> None:
+        """A worker starts in this process, maybe not its first."""
+        self._left = 0
+
     def submit(self, arrival: Arrival, slot: Slot, teller: Teller) -> None:
-        """Give a message to this process's host, starting it if need be."""
+        """Give a message to this process's host, starting it if need be; it is refused once that was shut down."""
         with self._lock:
+            if self._left == os.getpid():
+                slot.refuse("this worker is shutting down")
+                return
             if self._pid != os.getpid():
                 self._start_thread(teller)
-        assert self._loop is not None
-        self._loop.call_soon_threadsafe(self.receive, arrival, slot)
+            assert self._loop is not None
+            self._loop.call_soon_threadsafe(self.receive, arrival, slot)  # before what shuts the host down
 
     def run(self, coro: Coroutine[Any, Any, Any]) -> Future[Any]:
         """Run a coroutine on the host's loop."""
         assert self._loop is not None
         return asyncio.run_coroutine_threadsafe(coro, self._loop)
 
+    def hurry(self) -> None:
+        """A drain that goes on waits for functions no longer. From any thread."""
+        if (host := self.host) is not None:
+            host.hurry()
+
     def shut_down(self, grace_s: float) -> None:
         """Give all runs back; returns when that is done."""
         with self._lock:
-            if self._pid != os.getpid() or self._loop is None:
-                return
-            loop, self._pid = self._loop, 0
+            started, self._left = self._pid == os.getpid() and self._left != os.getpid(), os.getpid()
+            loop = self._loop
+        if not started or loop is None:
+            return
         with contextlib.suppress(TimeoutError):
             asyncio.run_coroutine_threadsafe(self.drain(grace_s), loop).result(grace_s + 5)
         if self._own_loop:
@@ -157,12 +172,12 @@ class Runtime:
             return
         try:
             await host.drain(grace_s)
-            await host.dispatcher.flush()
-        except Agnt5Error as error:
-            logger.warning("shutting down: %s; beat takes over what was left", error)
+            async with asyncio.timeout(SETTLE_S):
+                await host.dispatcher.flush()
+        except (Agnt5Error, TimeoutError) as error:
+            logger.warning("shutting down: %s; beat takes over what was left", str(error) or "the store is away")
         if self._liveness:
             self._liveness.stop()
-        await host.close()
         await host.store.link.close()
         if (tracing := active()) is not None:
             await asyncio.to_thread(tracing.flush)

@@ -41,15 +41,17 @@ class RunRequest:
         "_send",
         "_settle",
         "_shown",
+        "acknowledged",
         "hostname",
         "id",
         "name",
+        "task",
         "time_start",
     )
 
     def __init__(
-        self, consumer: Any, name: str, run_id: str, settle: Callable[[bool], None], send: Callable[..., Any] | None,
-        *, shown: bool = True,
+        self, consumer: Any, task: RunTask, run_id: str, settle: Callable[[bool], None],
+        send: Callable[..., Any] | None, *, shown: bool = True,
     ) -> None:  # fmt: skip
         self._pool: TaskPool = consumer.pool
         self._settle = settle
@@ -57,7 +59,9 @@ class RunRequest:
         self._shown = shown
         self.hostname: str = consumer.hostname
         self.id = run_id
-        self.name = name
+        self.name: str = task.name
+        self.task = task
+        self.acknowledged = False
         self._opening: dict[str, Any] = {"args": "()", "kwargs": "{}"}
         self._before_s = 0.0
         self.time_start: float | None = None
@@ -76,6 +80,9 @@ class RunRequest:
             "delivery_info": {},
             "worker_pid": None,
         }
+
+    def cancel(self, pool: Any, signal: Any = None, *, emit_retry: bool = True) -> None:
+        """Nothing: in a cold shutdown Celery cancels its requests, but it is the host that gives runs back."""
 
     # ---- the slot
 
@@ -150,7 +157,7 @@ def express(consumer: Any) -> Callable[[Channel, str, str, bytes], bool]:
         name, run_id = read
         channel.hold(Held(tag, queue, text))
         request = RunRequest(
-            consumer, name, run_id, lambda requeue: channel.settle(tag, requeue=requeue), send, shown=shown
+            consumer, task, run_id, lambda requeue: channel.settle(tag, requeue=requeue), send, shown=shown
         )
         state.task_reserved(request)
         pool.submit(task.runtime.receive, Arrival(run_id, name), request)
@@ -173,7 +180,7 @@ def strategy(task: RunTask, app: Any, consumer: Any, **options: Any) -> Callable
             message.reject(requeue=True) if requeue else message.ack()
 
         args, kwargs = ((), {}) if headers.get(HEADER) else _call(message)
-        request = RunRequest(consumer, name, headers["id"], settle, send, shown=shown)
+        request = RunRequest(consumer, task, headers["id"], settle, send, shown=shown)
         state.task_reserved(request)
         pool.submit(runtime.receive, arrival_of(name, headers, args, kwargs), request)
 

@@ -6,13 +6,14 @@ import asyncio
 import gc
 import logging
 import sys
+from contextlib import suppress
 from typing import Any
 
 from celery import bootsteps, signals
 
 from agnt5.contracts.errors import Agnt5Error
 from agnt5.runtime.events import BatchingDispatcher
-from agnt5.runtime.pool import TaskPool
+from agnt5.runtime.pool import COLD_S, TaskPool, is_cold
 from agnt5.runtime.predecessor import reap_predecessors
 from agnt5.runtime.process import Runtime
 from agnt5.runtime.tellers import EventTeller
@@ -52,13 +53,14 @@ class HostStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery is unty
 
     def start(self, worker: Any) -> None:
         """On our pool the host shares its loop; on others each process makes its host on its first run."""
+        worker.app.agnt5.open_again()
         if isinstance(worker.pool, TaskPool):
             worker.app.agnt5.use_loop(worker.pool.loop, _teller(worker))
             _tune_interpreter()
         metrics_endpoint.serve(worker.app.agnt5.settings)
 
     def stop(self, worker: Any) -> None:
-        """Warm shutdown: park workflows, wait for functions for a while, hand back the rest."""
+        """Warm shutdown: park workflows, wait for functions for a while (unless it turns cold), hand back the rest."""
         runtime: Runtime = worker.app.agnt5
         grace_s = runtime.settings.shutdown_grace_ms / 1000
         if not isinstance(worker.pool, TaskPool):
@@ -66,6 +68,8 @@ class HostStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery is unty
             return
         draining = runtime.run(runtime.drain(grace_s))
         while not draining.done():
+            if is_cold():
+                runtime.hurry()
             worker.pool.turn()
         if error := draining.exception():
             logger.error("shutting down: %r", error)
@@ -74,7 +78,8 @@ class HostStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery is unty
         """Cold shutdown: hand everything back at once."""
         runtime: Runtime = worker.app.agnt5
         if isinstance(worker.pool, TaskPool):
-            runtime.run(runtime.drain(0)).result(5)
+            with suppress(TimeoutError):  # the store is away: beat takes over
+                runtime.run(runtime.drain(0)).result(COLD_S)
         else:
             runtime.shut_down(0)
 

@@ -117,6 +117,27 @@ def test_a_warm_shutdown_ends_the_worker_and_a_restart_goes_on(cluster: Cluster)
     cluster.sound()
 
 
+def test_a_cold_shutdown_gives_everything_back_at_once(cluster: Cluster):
+    worker = cluster.nodes[0]
+    if "(pool)" not in worker.output():
+        pytest.skip("Celery's own pools cannot cancel what they do, or kill it")
+    waits = cluster.client.start("attacked.waiter")
+    works = cluster.client.start("attacked.patient", {"name": "cold"})
+    until_sync(
+        lambda: waits.status() == "waiting" and any(line.startswith("cold 0") for line in cluster.noted("patients")), 20
+    )
+    worker.signal(signal.SIGQUIT)
+    worker.wait_end()
+    assert "Traceback" not in worker.output()
+    assert {run.state().host for run in (waits, works)} == {None}
+    (cluster.notes / "cold").touch()
+    waits.signal("go", "on")
+    worker.restart()
+    assert waits.result(timeout=20) == "on"
+    assert works.result(timeout=20)["attempt"] == 0, "it costs no retry, and no beat had to find it"
+    cluster.sound()
+
+
 def test_a_killed_child_of_a_prefork_worker_is_made_up_for(cluster: Cluster):
     if "(prefork)" not in cluster.nodes[0].output():
         pytest.skip("this pool has no children")
