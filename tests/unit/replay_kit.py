@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from agnt5.replay.commands import Command
@@ -78,3 +82,13 @@ class Run:
 def names(commands) -> list[str]:
     """`StartTask 1` and so on, for comparisons that read well."""
     return [f"{type(command).__name__} {command.seq}" for command in commands]
+
+
+@contextmanager
+def nothing_left() -> Iterator[None]:
+    """Fails where what runs inside leaves something behind that its end is warned of."""
+    gc.collect()  # what other tests have left, such as connections that LiteLLM keeps
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+        gc.collect()

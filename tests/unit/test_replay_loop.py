@@ -8,10 +8,9 @@ import contextvars
 import gc
 import logging
 import sys
-import warnings
 
 import pytest
-from replay_kit import Run, names
+from replay_kit import Run, names, nothing_left
 
 from agnt5.contracts.errors import WorkflowIOError
 from agnt5.replay.commands import CancelTimer, StartTimer
@@ -369,14 +368,12 @@ def test_the_rest_is_closed_quietly_when_the_program_ends(caplog):
         asyncio.create_task(unstarted())
         return "done"
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with nothing_left():
         run = Run(program)
         run.start()
         assert run.outcome == Completed("done")
         assert closed == ["forever"]
         del run
-        gc.collect()
     assert caplog.text == ""
 
 
@@ -390,15 +387,13 @@ def test_a_parked_machine_is_dropped_quietly(caplog, close):
             group.create_task(inner(machine))
             group.create_task(inner(machine))
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with nothing_left():
         run = Run(program)
         assert len(run.start()) == 3
         if close:
             run.machine.close()
             assert run.machine.replaying
         del run
-        gc.collect()
     assert caplog.text == ""
 
 
@@ -412,13 +407,11 @@ def test_cleanup_at_close_may_create_tasks_that_never_run(caplog):
         finally:
             await asyncio.gather(never(), never())
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with nothing_left():
         run = Run(program)
         run.start()
         run.machine.close()
         del run
-        gc.collect()
     assert caplog.text == ""
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import uuid
-import warnings
 
 import pytest
-from replay_kit import RUN_ID, Run, names
+from replay_kit import RUN_ID, Run, names, nothing_left
 
 from agnt5.contracts.errors import (
     Agnt5Error,
@@ -548,11 +546,8 @@ def test_a_difference_in_a_timeout_is_noticed_quietly(caplog):
 
         await asyncio.wait_for(inner(), 5)
 
-    gc.collect()  # not what another test has left, such as connections that LiteLLM keeps
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with nothing_left():
         mismatch(program, PatchMarked(seq=1, change="x"))
-        gc.collect()
     assert caplog.text == ""
 
 
