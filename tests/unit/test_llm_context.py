@@ -11,7 +11,7 @@ from datetime import date
 import pytest
 from contexts import T0, Flow, NoHost, Recorder, entity_ctx, function_ctx
 from pydantic import BaseModel, SecretStr
-from support.llm_server import Gate, LLMServer, drop, json_reply, said, status, tool_calls, using
+from support.llm_server import Gate, drop, json_reply, said, status, tool_calls, using
 from support.waiting import until
 
 from agnt5 import (
@@ -109,18 +109,6 @@ def context(kept=None, host=None, **info):
     return FunctionContext(RunInfo(**values), Book(kept), host or NoHost())
 
 
-@pytest.fixture(scope="module")
-def provider_server():
-    with LLMServer() as server, server.environment():
-        yield server
-
-
-@pytest.fixture
-def server(provider_server):
-    yield provider_server
-    provider_server.clear()
-
-
 async def drain(stream):
     return [chunk.text async for chunk in stream]
 
@@ -128,30 +116,30 @@ async def drain(stream):
 # ---- recorded
 
 
-async def test_an_answer_is_recorded_under_its_models_name_and_found_again(server):
-    server.script(MODEL, "first", "second", "third")
+async def test_an_answer_is_recorded_under_its_models_name_and_found_again(models):
+    models.script(MODEL, "first", "second", "third")
     kept = {}
     for _ in range(2):
         ctx = context(kept)
         answers = [await ctx.llm.generate("hi", MODEL), await ctx.llm.generate("hi", [MODEL, "gpt-4o"], key="k")]
         assert [answer.text for answer in answers] == ["first", "second"]
         assert all(type(answer) is LLMResponse for answer in answers)
-    assert server.count() == 2
+    assert models.count() == 2
     (digest, _), _ = ((key, name) for name, key, _ in kept)
     assert {(name, key) for name, key, _ in kept} == {(f"llm:{MODEL}", digest), (f"llm:{MODEL}", "k")}
     assert len(digest) == 24
 
 
-async def test_answers_that_come_in_another_order_find_their_own_questions(server):
+async def test_answers_that_come_in_another_order_find_their_own_questions(models):
     kept = {}
     for order in (["a", "b", "c"], ["c", "a", "b"]):
         ctx = context(kept)
         answers = await asyncio.gather(*(ctx.llm.generate(f"say {word}", MODEL) for word in order))
         assert [answer.text for answer in answers] == [f"say {word}" for word in order]
-    assert server.count() == 3
+    assert models.count() == 3
 
 
-async def test_entities_ask_as_functions_do(server):
+async def test_entities_ask_as_functions_do(models):
     ctx, port = entity_ctx()
     assert (await ctx.llm.generate("hi", MODEL)).text == "hi"
     assert await drain(ctx.llm.stream("hi you", MODEL)) == ["hi", " you", ""]
@@ -172,8 +160,8 @@ async def run_flow(flow):
     return flow.end()
 
 
-async def test_a_workflow_replays_without_asking_again(server):
-    server.script(MODEL, "one", json_reply({"name": "Ann"}), "three four")
+async def test_a_workflow_replays_without_asking_again(models):
+    models.script(MODEL, "one", json_reply({"name": "Ann"}), "three four")
 
     async def body(ctx):
         answer = await ctx.llm.generate("hi", MODEL)
@@ -183,13 +171,13 @@ async def test_a_workflow_replays_without_asking_again(server):
 
     # `end` replays the whole journal on a machine without a host
     assert await run_flow(Flow(body)) == {"text": "one", "name": "Ann", "texts": ["three four", ""]}
-    assert server.count() == 3
+    assert models.count() == 3
 
 
 @pytest.mark.parametrize(("code", "kind"), [(500, LLMError), (404, LLMRequestError)])
 @pytest.mark.parametrize("streamed", [False, True])
-async def test_a_workflow_gets_the_errors_of_models_as_they_were_raised(server, code, kind, streamed):
-    server.script(MODEL, status(code, message="sorry"))
+async def test_a_workflow_gets_the_errors_of_models_as_they_were_raised(models, code, kind, streamed):
+    models.script(MODEL, status(code, message="sorry"))
     seen = []
 
     async def body(ctx):
@@ -204,7 +192,7 @@ async def test_a_workflow_gets_the_errors_of_models_as_they_were_raised(server, 
     outcome = await run_flow(Flow(body))
     assert isinstance(outcome, Failed)
     assert seen == [(kind, code, MODEL)] * 2  # as it ran, and as it was replayed
-    assert server.count() == 1
+    assert models.count() == 1
 
 
 async def waits_of(flow, most=9):
@@ -229,27 +217,27 @@ async def hello(ctx, *models, **options):
     return (await ctx.llm.generate("hello", models or MODEL, **options)).text
 
 
-async def test_a_workflow_waits_by_a_timer_where_the_provider_asks_for_long(server):
-    server.script(MODEL, status(429, retry_after=30), status(503, retry_after=600), "free now")
+async def test_a_workflow_waits_by_a_timer_where_the_provider_asks_for_long(models):
+    models.script(MODEL, status(429, retry_after=30), status(503, retry_after=600), "free now")
     flow = Flow(hello)
     waits = await waits_of(flow)
     assert [asked <= wait <= asked * 1.05 for asked, wait in zip((30, 600), waits, strict=True)] == [True, True]
     assert flow.end() == "free now"
-    assert server.count() == 3
+    assert models.count() == 3
 
 
 @pytest.mark.parametrize(("retries", "asked"), [(0, 1), (2, 3)])
-async def test_it_waits_no_more_often_than_it_may_ask_again(server, retries, asked):
-    server.script(MODEL, status(429, retry_after=30))
+async def test_it_waits_no_more_often_than_it_may_ask_again(models, retries, asked):
+    models.script(MODEL, status(429, retry_after=30))
     flow = Flow(lambda ctx: hello(ctx, retries=retries))
     assert len(await waits_of(flow)) == retries
     assert isinstance(flow.end(), Failed)
-    assert server.count() == asked
+    assert models.count() == asked
 
 
-async def test_another_model_is_asked_before_anything_waits(server):
-    server.script(MODEL, status(429, retry_after=90))
-    server.script("gpt-4.1", "at once")
+async def test_another_model_is_asked_before_anything_waits(models):
+    models.script(MODEL, status(429, retry_after=90))
+    models.script("gpt-4.1", "at once")
     flow = Flow(lambda ctx: hello(ctx, MODEL, "gpt-4.1"))
     assert (await waits_of(flow), flow.end()) == ([], "at once")
 
@@ -278,13 +266,13 @@ def test_recorded_errors_of_models_keep_what_they_know():
 # ---- streams
 
 
-async def test_a_stream_comes_live_and_is_recorded_as_a_whole(server):
-    server.script(MODEL, said("one two", Gate("go"), " three"))
+async def test_a_stream_comes_live_and_is_recorded_as_a_whole(models):
+    models.script(MODEL, said("one two", Gate("go"), " three"))
     kept = {}
     stream = await context(kept).llm.stream("hi", MODEL)
     assert [(await anext(stream)).text, (await anext(stream)).text] == ["one", " two"]
     assert (kept, stream.response) == ({}, None)
-    server.release("go")
+    models.release("go")
     rest = [chunk async for chunk in stream]
     assert [chunk.text for chunk in rest] == [" three", ""]
     assert rest[-1].response is stream.response
@@ -295,11 +283,11 @@ async def test_a_stream_comes_live_and_is_recorded_as_a_whole(server):
     assert await drain(stream) == ["one two three", ""]
     assert stream.response.text == "one two three"
     assert (await context(kept).llm.generate("hi", MODEL)).text == "one two three"
-    assert server.count() == 1
+    assert models.count() == 1
 
 
-async def test_a_stream_that_breaks_is_not_recorded(server):
-    server.script(MODEL, drop(after_chunks=1), "fine")
+async def test_a_stream_that_breaks_is_not_recorded(models):
+    models.script(MODEL, drop(after_chunks=1), "fine")
     kept, texts = {}, []
     with pytest.raises(LLMError, match="the connection failed"):
         async for chunk in context(kept).llm.stream("hi", MODEL):
@@ -309,8 +297,8 @@ async def test_a_stream_that_breaks_is_not_recorded(server):
 
 
 @pytest.mark.parametrize("way", ["dropped", "closed", "with"])
-async def test_who_leaves_a_stream_closes_its_connection(server, way):
-    server.script(MODEL, said("one two", Gate("never"), " three"))
+async def test_who_leaves_a_stream_closes_its_connection(models, way):
+    models.script(MODEL, said("one two", Gate("never"), " three"))
     kept = {}
     ctx = context(kept)
     if way == "dropped":
@@ -325,13 +313,13 @@ async def test_who_leaves_a_stream_closes_its_connection(server, way):
     else:
         async with ctx.llm.stream("hi", MODEL) as stream:
             await anext(stream)
-    await until(lambda: server.left == 1)
+    await until(lambda: models.left == 1)
     assert kept == {}
 
 
-async def test_a_slow_reader_holds_up_the_step_and_gets_every_word(server):
+async def test_a_slow_reader_holds_up_the_step_and_gets_every_word(models):
     words = [f"{' ' if number else ''}w{number}" for number in range(4 * ROOM)]
-    server.script(MODEL, "".join(words))
+    models.script(MODEL, "".join(words))
     stream = await context().llm.stream("hi", MODEL)
     assert (await anext(stream)).text == "w0"
     await until(lambda: len(stream._relay._chunks) == ROOM)
@@ -339,13 +327,13 @@ async def test_a_slow_reader_holds_up_the_step_and_gets_every_word(server):
     assert await drain(stream) == [*words[1:], ""]
 
 
-async def test_a_stream_nobody_reads_asks_nothing(server):
+async def test_a_stream_nobody_reads_asks_nothing(models):
     context().llm.stream("hi", MODEL)
-    assert server.count() == 0
+    assert models.count() == 0
 
 
-async def test_a_stream_with_a_schema_ends_with_the_object_or_says_that_it_does_not_fit(server):
-    server.script(MODEL, json_reply({"name": "Ann", "born": "2001-02-03"}), "no json")
+async def test_a_stream_with_a_schema_ends_with_the_object_or_says_that_it_does_not_fit(models):
+    models.script(MODEL, json_reply({"name": "Ann", "born": "2001-02-03"}), "no json")
     stream = context().llm.stream("who?", MODEL, schema=Person)
     assert "".join(await drain(stream)) == '{"name": "Ann", "born": "2001-02-03"}'
     assert stream.response.object == Person(name="Ann", born=date(2001, 2, 3))
@@ -366,26 +354,26 @@ async def test_a_stream_with_a_schema_ends_with_the_object_or_says_that_it_does_
         'As in {"like": "this"}: {"name": "Ann", "age": 41}',
     ],
 )
-async def test_an_object_is_found_in_what_models_write_around_it(server, text):
-    server.script("our-own-model", text)
+async def test_an_object_is_found_in_what_models_write_around_it(models, text):
+    models.script("our-own-model", text)
     answer = await context().llm.generate("who?", "openai/our-own-model", schema=PERSON)
     assert answer.object == {"name": "Ann", "age": 41}
-    assert (answer.text, server.count()) == (text, 1)
+    assert (answer.text, models.count()) == (text, 1)
 
 
-async def test_a_number_is_found_where_it_is_fenced_as_code(server):
-    server.script(MODEL, "The answer:\n```json\n42\n```")
+async def test_a_number_is_found_where_it_is_fenced_as_code(models):
+    models.script(MODEL, "The answer:\n```json\n42\n```")
     assert (await context().llm.generate("how many?", MODEL, schema={"type": "integer"})).object == 42
 
 
-async def test_a_model_class_comes_back_as_its_instance_in_each_attempt(server):
-    server.script(MODEL, json_reply({"name": "Ann", "born": "2001-02-03"}))
+async def test_a_model_class_comes_back_as_its_instance_in_each_attempt(models):
+    models.script(MODEL, json_reply({"name": "Ann", "born": "2001-02-03"}))
     kept = {}
     for _ in range(2):
         answer = await context(kept).llm.generate("who?", MODEL, schema=Person)
         assert answer.object == Person(name="Ann", born=date(2001, 2, 3))
-    assert server.requests[0]["response_format"]["json_schema"]["schema"] == Person.model_json_schema()
-    assert server.count() == 1
+    assert models.requests[0]["response_format"]["json_schema"]["schema"] == Person.model_json_schema()
+    assert models.count() == 1
     assert codec.loads(codec.dumps(answer, what="result"))["object"] == {"name": "Ann", "born": "2001-02-03"}
 
 
@@ -398,8 +386,8 @@ async def test_a_model_class_comes_back_as_its_instance_in_each_attempt(server):
         (Person, '{"name": "Ann", "born": "early"}', "data.born: Input should be a valid date"),
     ],
 )
-async def test_a_wrong_answer_goes_back_once_with_what_is_wrong(server, schema, wrong, told):
-    server.script(MODEL, using(10, 5, wrong), using(20, 5, json_reply({"name": "Ann"})))
+async def test_a_wrong_answer_goes_back_once_with_what_is_wrong(models, schema, wrong, told):
+    models.script(MODEL, using(10, 5, wrong), using(20, 5, json_reply({"name": "Ann"})))
     kept = {}
     for _ in range(2):
         answer = await context(kept).llm.generate("who?", MODEL, schema=schema, key="who")
@@ -407,23 +395,23 @@ async def test_a_wrong_answer_goes_back_once_with_what_is_wrong(server, schema, 
         assert answer.usage.total_tokens == 40
         assert answer.cost == pytest.approx(30 * 0.15e-6 + 10 * 0.6e-6)
     assert {key for _, key, _ in kept} == {"who", "who.repair"}
-    question, repair = server.requests
+    question, repair = models.requests
     assert repair["messages"][:-1] == [*question["messages"], {"role": "assistant", "content": wrong}]
     assert told in repair["messages"][-1]["content"]
 
 
-async def test_an_answer_that_is_wrong_twice_fails_with_its_text(server):
-    server.script(MODEL, '{"age": 1}', '{"age": 2}')
+async def test_an_answer_that_is_wrong_twice_fails_with_its_text(models):
+    models.script(MODEL, '{"age": 1}', '{"age": 2}')
     kept = {}
     for _ in range(2):
         with pytest.raises(StructuredOutputError, match="'name' is a required property") as failed:
             await context(kept).llm.generate("who?", MODEL, schema=PERSON)
         assert failed.value.text == '{"age": 2}'
-    assert server.count() == 2
+    assert models.count() == 2
 
 
-async def test_a_model_that_calls_a_tool_first_is_not_held_to_the_schema(server):
-    server.script(MODEL, tool_calls(("look", {})))
+async def test_a_model_that_calls_a_tool_first_is_not_held_to_the_schema(models):
+    models.script(MODEL, tool_calls(("look", {})))
 
     def look() -> str: ...
 
@@ -434,7 +422,7 @@ async def test_a_model_that_calls_a_tool_first_is_not_held_to_the_schema(server)
 # ---- tools
 
 
-async def test_tools_are_what_is_registered_functions_and_descriptions(server):
+async def test_tools_are_what_is_registered_functions_and_descriptions(models):
     ctx = context()
 
     def add(a: int, b: int = 0) -> int:
@@ -443,7 +431,7 @@ async def test_tools_are_what_is_registered_functions_and_descriptions(server):
     ctx.tools.register("named", add)
     own = {"type": "function", "function": {"name": "own", "parameters": {"type": "object", "properties": {}}}}
     await ctx.llm.generate("hi", MODEL, tools=[add, "named", own])
-    sent = server.requests[0]["tools"]
+    sent = models.requests[0]["tools"]
     assert [tool["function"]["name"] for tool in sent] == ["add", "named", "own"]
     assert sent[0]["function"]["description"] == "Add numbers."
     assert sent[2] == own
@@ -452,8 +440,8 @@ async def test_tools_are_what_is_registered_functions_and_descriptions(server):
 # ---- budgets
 
 
-async def test_a_call_holds_what_it_will_probably_take_and_pays_what_it_took(server):
-    server.script(MODEL, using(1000, 200, "hello"))
+async def test_a_call_holds_what_it_will_probably_take_and_pays_what_it_took(models):
+    models.script(MODEL, using(1000, 200, "hello"))
     purse = Purse()
     ctx = context(host=purse, run_id="r-7")
     await ctx.llm.generate("x" * 400, MODEL, max_tokens=50, budget=Budget(tokens=10_000))
@@ -467,7 +455,7 @@ async def test_a_call_holds_what_it_will_probably_take_and_pays_what_it_took(ser
     assert purse.spent == [(1, 1200, pytest.approx(1000 * 0.15e-6 + 200 * 0.6e-6))] * 2
 
 
-async def test_operations_are_the_same_in_each_attempt_and_differ_within_one(server):
+async def test_operations_are_the_same_in_each_attempt_and_differ_within_one(models):
     held = []
     for _ in range(2):
         purse = Purse()
@@ -479,16 +467,16 @@ async def test_operations_are_the_same_in_each_attempt_and_differ_within_one(ser
     assert len(set(held[0])) == 2
 
 
-async def test_a_call_that_failed_costs_a_request_and_nothing_else(server):
-    server.script(MODEL, status(404))
+async def test_a_call_that_failed_costs_a_request_and_nothing_else(models):
+    models.script(MODEL, status(404))
     purse = Purse()
     with pytest.raises(LLMRequestError):
         await context(host=purse).llm.generate("hi", MODEL, budget=Budget(tokens=10))
     assert purse.spent == [(1, 0, 0.0)]
 
 
-async def test_a_call_that_was_cut_short_costs_what_was_expected(server):
-    server.script(MODEL, said("one two", Gate("never")))
+async def test_a_call_that_was_cut_short_costs_what_was_expected(models):
+    models.script(MODEL, said("one two", Gate("never")))
     purse = Purse()
     stream = await context(host=purse).llm.stream("hi", MODEL, budget=Budget(tokens=10_000))
     await anext(stream)
@@ -497,11 +485,11 @@ async def test_a_call_that_was_cut_short_costs_what_was_expected(server):
     assert purse.spent == [(1, tokens, cost)]
 
 
-async def test_a_call_over_budget_is_not_made(server):
+async def test_a_call_over_budget_is_not_made(models):
     kept, purse = {}, Purse(limit=100)
     with pytest.raises(BudgetExceededError):
         await context(kept, host=purse).llm.generate("hi", MODEL, budget=Budget(tokens=100))
-    assert (server.count(), kept, purse.spent) == (0, {}, [])
+    assert (models.count(), kept, purse.spent) == (0, {}, [])
 
     async def body(ctx):
         ctx._host = ctx.llm._host = purse
@@ -556,7 +544,7 @@ async def test_a_wrong_message_does_not_show_a_secret():
 # ---- what is told of calls
 
 
-async def test_calls_that_happen_are_told_and_recorded_ones_are_not(server):
+async def test_calls_that_happen_are_told_and_recorded_ones_are_not(models):
     kept, listener = {}, Listener()
     for _ in range(2):
         await context(kept, host=listener, run_id="r-7").llm.generate("hi", MODEL, temperature=0.5)
@@ -567,8 +555,8 @@ async def test_calls_that_happen_are_told_and_recorded_ones_are_not(server):
     assert call.response.usage.prompt_tokens > 0
 
 
-async def test_the_time_of_a_streams_first_chunk_is_told_and_what_ended_it(server):
-    server.script(MODEL, said("one two"), status(404))
+async def test_the_time_of_a_streams_first_chunk_is_told_and_what_ended_it(models):
+    models.script(MODEL, said("one two"), status(404))
     listener = Listener()
     async for _ in context(host=listener).llm.stream("hi", MODEL):
         pass

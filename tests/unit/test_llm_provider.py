@@ -12,7 +12,6 @@ from pydantic import SecretStr
 from support.llm_server import (
     KEY,
     Gate,
-    LLMServer,
     drop,
     garbage,
     gated,
@@ -40,18 +39,6 @@ PERSON = {
     "properties": {"name": {"type": "string"}, "age": {"type": "integer"}},
     "required": ["name"],
 }
-
-
-@pytest.fixture(scope="module")
-def provider_server():
-    with LLMServer() as server, server.environment():
-        yield server
-
-
-@pytest.fixture
-def server(provider_server):
-    yield provider_server
-    provider_server.clear()
 
 
 @pytest.fixture
@@ -85,20 +72,20 @@ async def chunks_of(asked, chance=provider.Chance()):
 # ---- answers
 
 
-async def test_an_answer_has_its_text_usage_cost_and_model(server):
-    server.script("gpt-4o-mini", using(1000, 200, "hello big world"))
+async def test_an_answer_has_its_text_usage_cost_and_model(models):
+    models.script("gpt-4o-mini", using(1000, 200, "hello big world"))
     answer = await provider.ask(request("hi there", system="be brief", params={"temperature": 0.5, "seed": 7}))
     assert (answer.text, answer.model, answer.finish_reason) == ("hello big world", "gpt-4o-mini", "stop")
     assert answer.usage == Usage(prompt_tokens=1000, completion_tokens=200)
     assert answer.usage.total_tokens == 1200
     assert answer.cost == pytest.approx(1000 * 0.15e-6 + 200 * 0.6e-6)
-    (body,) = server.requests
+    (body,) = models.requests
     assert body["messages"] == [{"role": "system", "content": "be brief"}, {"role": "user", "content": "hi there"}]
     assert (body["temperature"], body["seed"]) == (0.5, 7)
-    assert server.auth == [f"Bearer {KEY}"]
+    assert models.auth == [f"Bearer {KEY}"]
 
 
-async def test_conversations_with_images_and_tool_calls_go_to_the_provider_as_they_are(server):
+async def test_conversations_with_images_and_tool_calls_go_to_the_provider_as_they_are(models):
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
     call = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": '{"at": "cat"}'}}
     conversation = [
@@ -108,31 +95,31 @@ async def test_conversations_with_images_and_tool_calls_go_to_the_provider_as_th
         {"role": "user", "content": "and now?"},
     ]
     await provider.ask(request(conversation))
-    sent = server.requests[0]["messages"]
+    sent = models.requests[0]["messages"]
     assert sent[0] == conversation[0]
     assert sent[1]["tool_calls"] == [call]
     assert sent[2:] == conversation[2:]
 
 
-async def test_a_model_without_a_known_price_has_no_cost(server):
+async def test_a_model_without_a_known_price_has_no_cost(models):
     answer = await provider.ask(request("hi", "openai/our-own-model"))
     assert (answer.text, answer.cost, answer.model) == ("hi", None, "openai/our-own-model")
 
 
-async def test_another_address_and_key_are_given_by_parameter(server, monkeypatch):
+async def test_another_address_and_key_are_given_by_parameter(models, monkeypatch):
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:1/v1")
-    params = {"api_base": server.url, "api_key": SecretStr(GIVEN)}
+    params = {"api_base": models.url, "api_key": SecretStr(GIVEN)}
     assert (await provider.ask(request("hi", params=params))).text == "hi"
-    assert server.auth == [f"Bearer {GIVEN}"]
+    assert models.auth == [f"Bearer {GIVEN}"]
 
 
-async def test_secret_texts_reach_the_provider_in_clear(server):
+async def test_secret_texts_reach_the_provider_in_clear(models):
     prompt = [
         {"role": "user", "content": SecretStr("the code is 4711")},
         {"role": "user", "content": [{"type": "text", "text": SecretStr("and 0815")}]},
     ]
     await provider.ask(request(prompt, system=SecretStr("you are a vault")))
-    sent = [message["content"] for message in server.requests[0]["messages"]]
+    sent = [message["content"] for message in models.requests[0]["messages"]]
     assert sent == ["you are a vault", "the code is 4711", [{"type": "text", "text": "and 0815"}]]
 
 
@@ -142,8 +129,8 @@ async def test_secret_texts_reach_the_provider_in_clear(server):
 TOOLS = (described({"type": "function", "function": {"name": "add", "parameters": ADD, "strict": True}}, "test"),)
 
 
-async def test_tool_calls_come_with_their_arguments(server):
-    server.script("gpt-4o-mini", tool_calls(("add", {"a": 1, "b": 2}), ("add", {"a": 3}), text="let me see"))
+async def test_tool_calls_come_with_their_arguments(models):
+    models.script("gpt-4o-mini", tool_calls(("add", {"a": 1, "b": 2}), ("add", {"a": 3}), text="let me see"))
     answer = await provider.ask(request(tools=TOOLS, params={"tool_choice": "required"}))
     assert [(call.name, call.arguments, call.error) for call in answer.tool_calls] == [
         ("add", {"a": 1, "b": 2}, ""),
@@ -151,7 +138,7 @@ async def test_tool_calls_come_with_their_arguments(server):
     ]
     assert (answer.text, answer.finish_reason) == ("let me see", "tool_calls")
     assert len({call.id for call in answer.tool_calls}) == 2
-    (body,) = server.requests
+    (body,) = models.requests
     assert body["tools"] == [{"type": "function", "function": {"name": "add", "parameters": ADD, "strict": True}}]
     assert body["tool_choice"] == "required"
 
@@ -166,8 +153,8 @@ async def test_tool_calls_come_with_their_arguments(server):
         (("multiply", {"a": 1}), "there is no tool 'multiply'; there are: 'add'", '{"a": 1}'),
     ],
 )
-async def test_calls_that_do_not_fit_say_why_and_keep_what_was_written(server, call, told, raw, streamed):
-    server.script("gpt-4o-mini", tool_calls(call))
+async def test_calls_that_do_not_fit_say_why_and_keep_what_was_written(models, call, told, raw, streamed):
+    models.script("gpt-4o-mini", tool_calls(call))
     asked = request(tools=TOOLS)
     answer = (await chunks_of(asked))[1] if streamed else await provider.ask(asked)
     (made,) = answer.tool_calls
@@ -175,12 +162,12 @@ async def test_calls_that_do_not_fit_say_why_and_keep_what_was_written(server, c
     assert made.raw == raw
 
 
-async def test_an_answer_goes_on_as_a_message_of_the_conversation(server):
-    server.script("gpt-4o-mini", tool_calls(("add", {"a": 1})), "done")
+async def test_an_answer_goes_on_as_a_message_of_the_conversation(models):
+    models.script("gpt-4o-mini", tool_calls(("add", {"a": 1})), "done")
     answer = await provider.ask(request(tools=TOOLS))
     result = {"role": "tool", "tool_call_id": answer.tool_calls[0].id, "content": "1"}
     await provider.ask(request([{"role": "user", "content": "add"}, answer.message(), result], tools=TOOLS))
-    sent = server.requests[1]["messages"]
+    sent = models.requests[1]["messages"]
     assert sent[1]["tool_calls"][0]["function"] == {"name": "add", "arguments": '{"a": 1}'}  # as the model wrote it
     assert sent[1]["tool_calls"][0]["id"] == sent[2]["tool_call_id"]
 
@@ -188,11 +175,11 @@ async def test_an_answer_goes_on_as_a_message_of_the_conversation(server):
 # ---- streams
 
 
-async def test_a_stream_gives_the_words_as_they_come_and_then_the_whole(server):
-    server.script("gpt-4o-mini", said("one two", Gate("go"), " three"))
+async def test_a_stream_gives_the_words_as_they_come_and_then_the_whole(models):
+    models.script("gpt-4o-mini", said("one two", Gate("go"), " three"))
     stream = provider.stream(request())
     begin = [(await anext(stream)).text, (await anext(stream)).text]
-    server.release("go")
+    models.release("go")
     rest = [chunk async for chunk in stream]
     assert begin == ["one", " two"]
     assert [chunk.text for chunk in rest] == [" three", ""]
@@ -202,39 +189,39 @@ async def test_a_stream_gives_the_words_as_they_come_and_then_the_whole(server):
     assert answer.cost == pytest.approx(2 * 0.15e-6 + 3 * 0.6e-6)
 
 
-async def test_tool_calls_of_a_stream_are_put_together(server):
-    server.script("gpt-4o-mini", tool_calls(("add", {"a": 1, "b": 2}), ("add", {"a": 3}), text="so"))
+async def test_tool_calls_of_a_stream_are_put_together(models):
+    models.script("gpt-4o-mini", tool_calls(("add", {"a": 1, "b": 2}), ("add", {"a": 3}), text="so"))
     texts, answer = await chunks_of(request(tools=TOOLS))
     assert texts == ["so"]
     assert [call.arguments for call in answer.tool_calls] == [{"a": 1, "b": 2}, {"a": 3}]
     assert answer.finish_reason == "tool_calls"
 
 
-async def test_a_connection_that_breaks_in_mid_stream_is_not_tried_again(server, chance, waits):
-    server.script("gpt-4o-mini", drop(after_chunks=2), "never")
+async def test_a_connection_that_breaks_in_mid_stream_is_not_tried_again(models, chance, waits):
+    models.script("gpt-4o-mini", drop(after_chunks=2), "never")
     texts = []
     with pytest.raises(LLMError, match="the connection failed") as failed:
         async for chunk in provider.stream(request("hi", "gpt-4o-mini", "gpt-4o"), chance):
             texts.append(chunk.text)
     assert texts == ["one", " two"]
     assert not isinstance(failed.value, LLMRequestError)
-    assert (server.count(), failed.value.status, waits) == (1, 0, [])
+    assert (models.count(), failed.value.status, waits) == (1, 0, [])
 
 
 @pytest.mark.parametrize("broken", [status(500), garbage(), drop(after_chunks=0)])
-async def test_what_fails_before_the_first_chunk_is_tried_again(server, chance, waits, broken):
-    server.script("gpt-4o-mini", broken, broken, "at last")
+async def test_what_fails_before_the_first_chunk_is_tried_again(models, chance, waits, broken):
+    models.script("gpt-4o-mini", broken, broken, "at last")
     texts, answer = await chunks_of(request(), chance)
     assert (texts, answer.text) == (["at", " last"], "at last")
     assert waits == [0.5, 1.0]
 
 
-async def test_a_reader_that_leaves_closes_the_connection(server):
-    server.script("gpt-4o-mini", said("one two", Gate("never"), " three"))
+async def test_a_reader_that_leaves_closes_the_connection(models):
+    models.script("gpt-4o-mini", said("one two", Gate("never"), " three"))
     stream = provider.stream(request())
     await anext(stream)
     await stream.aclose()
-    await until(lambda: server.left == 1)
+    await until(lambda: models.left == 1)
 
 
 # ---- what may pass
@@ -251,39 +238,39 @@ async def test_a_reader_that_leaves_closes_the_connection(server):
         (drop(), "the connection failed"),
     ],
 )
-async def test_what_may_pass_is_tried_again_with_growing_waits(server, chance, waits, broken, told):
-    server.script("gpt-4o-mini", broken)
+async def test_what_may_pass_is_tried_again_with_growing_waits(models, chance, waits, broken, told):
+    models.script("gpt-4o-mini", broken)
     with pytest.raises(LLMError, match=told) as failed:
         await provider.ask(request(retries=3), chance)
     assert not isinstance(failed.value, LLMRequestError)
     assert failed.value.model == "gpt-4o-mini"
-    assert (server.count(), waits) == (4, [0.5, 1.0, 2.0])
-    server.script("gpt-4o-mini", broken, "fine")
+    assert (models.count(), waits) == (4, [0.5, 1.0, 2.0])
+    models.script("gpt-4o-mini", broken, "fine")
     assert (await provider.ask(request(), chance)).text == "fine"
 
 
-async def test_no_answer_in_time_is_tried_again_and_ends_the_connection(server, chance, waits):
-    server.script("gpt-4o-mini", gated("never"), "in time")
+async def test_no_answer_in_time_is_tried_again_and_ends_the_connection(models, chance, waits):
+    models.script("gpt-4o-mini", gated("never"), "in time")
     async with asyncio.timeout(15):
         assert (await provider.ask(request(timeout_s=0.3), chance)).text == "in time"
-    await until(lambda: server.left == 1)
-    server.script("gpt-4o-mini", said("one", Gate("never")))
+    await until(lambda: models.left == 1)
+    models.script("gpt-4o-mini", said("one", Gate("never")))
     with pytest.raises(LLMError, match="no answer within 0.3 s") as failed:
         await chunks_of(request(timeout_s=0.3), chance)
     assert failed.value.status == 0
 
 
-async def test_a_wait_that_the_provider_asks_for_is_kept(server, chance, waits):
-    server.script("gpt-4o-mini", status(429, retry_after=7), status(503, retry_after=0.1), "fine")
+async def test_a_wait_that_the_provider_asks_for_is_kept(models, chance, waits):
+    models.script("gpt-4o-mini", status(429, retry_after=7), status(503, retry_after=0.1), "fine")
     assert (await provider.ask(request(), chance)).text == "fine"
     assert waits == [7.0, 1.0]
 
 
-async def test_a_long_wait_is_left_to_the_next_attempt_of_the_run(server, chance, waits):
-    server.script("gpt-4o-mini", status(429, retry_after=90))
+async def test_a_long_wait_is_left_to_the_next_attempt_of_the_run(models, chance, waits):
+    models.script("gpt-4o-mini", status(429, retry_after=90))
     with pytest.raises(LLMError) as failed:
         await provider.ask(request(), chance)
-    assert (failed.value.retry_after, failed.value.status, server.count(), waits) == (90.0, 429, 1, [])
+    assert (failed.value.retry_after, failed.value.status, models.count(), waits) == (90.0, 429, 1, [])
 
 
 @pytest.mark.parametrize(
@@ -319,23 +306,23 @@ def test_waits_are_read_in_all_their_forms(headers, wait):
         (status(429, code="insufficient_quota", message="insufficient_quota: pay"), "top it up"),
     ],
 )  # fmt: skip
-async def test_a_refusal_is_not_tried_again_and_says_what_to_do(server, chance, waits, refusal, told):
-    server.script("gpt-4o-mini", refusal)
+async def test_a_refusal_is_not_tried_again_and_says_what_to_do(models, chance, waits, refusal, told):
+    models.script("gpt-4o-mini", refusal)
     with pytest.raises(LLMRequestError) as failed:
         await provider.ask(request(), chance)
     assert told in str(failed.value)
     assert waits == []
-    assert server.count() == (2 if refusal.status == 422 else 1)  # LiteLLM itself leaves out what a 422 names
+    assert models.count() == (2 if refusal.status == 422 else 1)  # LiteLLM itself leaves out what a 422 names
 
 
-async def test_a_missing_key_says_which_variable_to_set(server, chance, monkeypatch):
+async def test_a_missing_key_says_which_variable_to_set(models, chance, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY")
     with pytest.raises(LLMRequestError, match="set OPENAI_API_KEY for the workers"):
         await provider.ask(request(), chance)
-    assert server.count() == 0
+    assert models.count() == 0
 
 
-async def test_a_model_that_nobody_knows_says_so(server, chance):
+async def test_a_model_that_nobody_knows_says_so(models, chance):
     with pytest.raises(LLMRequestError, match="model nobody-knows-this: "):
         await provider.ask(request("hi", "nobody-knows-this"), chance)
 
@@ -344,22 +331,22 @@ async def test_a_model_that_nobody_knows_says_so(server, chance):
 
 
 @pytest.mark.parametrize("broken", [status(500), status(404), status(429, retry_after=90)])
-async def test_the_next_model_is_asked_when_one_does_not_answer(server, chance, broken):
-    server.script("gpt-4o-mini", broken)
+async def test_the_next_model_is_asked_when_one_does_not_answer(models, chance, broken):
+    models.script("gpt-4o-mini", broken)
     answer = await provider.ask(request("hi", "gpt-4o-mini", "gpt-4o", retries=1), chance)
     assert (answer.model, answer.text) == ("gpt-4o", "hi")
     texts, answer = await chunks_of(request("hi", "gpt-4o-mini", "gpt-4o", retries=1), chance)
     assert (answer.model, texts) == ("gpt-4o", ["hi"])
 
 
-async def test_when_no_model_answers_each_says_why(server, chance):
-    server.script("gpt-4o-mini", status(429, retry_after=90))
-    server.script("gpt-4o", status(401))
+async def test_when_no_model_answers_each_says_why(models, chance):
+    models.script("gpt-4o-mini", status(429, retry_after=90))
+    models.script("gpt-4o", status(401))
     with pytest.raises(LLMError, match=r"gpt-4o-mini: HTTP 429.* \| .*gpt-4o: HTTP 401") as failed:
         await provider.ask(request("hi", "gpt-4o-mini", "gpt-4o"), chance)
     assert not isinstance(failed.value, LLMRequestError)  # one of them may answer later
     assert failed.value.retry_after == 90.0
-    server.script("gpt-4o-mini", status(403))
+    models.script("gpt-4o-mini", status(403))
     with pytest.raises(LLMRequestError):
         await provider.ask(request("hi", "gpt-4o-mini", "gpt-4o"), chance)
 
@@ -367,18 +354,18 @@ async def test_when_no_model_answers_each_says_why(server, chance):
 # ---- schemas as the provider is told of them
 
 
-async def test_a_model_that_knows_schemas_gets_it_and_one_that_does_not_gets_words(server):
-    server.script("gpt-4o-mini", json_reply({"name": "Ann"}))
+async def test_a_model_that_knows_schemas_gets_it_and_one_that_does_not_gets_words(models):
+    models.script("gpt-4o-mini", json_reply({"name": "Ann"}))
     await provider.ask(request(schema=PERSON))
-    told = server.requests[0]
+    told = models.requests[0]
     assert told["response_format"]["json_schema"] == {"name": "answer", "schema": PERSON, "strict": False}
     assert len(told["messages"]) == 1
     await provider.ask(request("hi", "openai/our-own-model", schema=PERSON, system="be brief"))
-    told = server.requests[1]
+    told = models.requests[1]
     assert told["response_format"] == {"type": "json_object"}
     assert told["messages"][0]["content"].startswith("be brief\n\nAnswer with JSON only")
     await provider.ask(request("hi", schema={"type": "array", "items": {"type": "string"}}))  # objects only
-    told = server.requests[2]
+    told = models.requests[2]
     assert "response_format" not in told
     assert '"type": "array"' in told["messages"][0]["content"]
 
@@ -387,10 +374,10 @@ async def test_a_model_that_knows_schemas_gets_it_and_one_that_does_not_gets_wor
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-async def test_errors_and_logs_have_no_key_and_no_secret(server, chance, caplog, monkeypatch, capfd, streamed):
+async def test_errors_and_logs_have_no_key_and_no_secret(models, chance, caplog, monkeypatch, capfd, streamed):
     monkeypatch.setenv("OTHER_API_KEY", OTHER)
     words = f"{KEY} {GIVEN} {OTHER} {PROMPT} Bearer abc sk-unknown12345"
-    server.script("gpt-4o-mini", status(401, message=f"bad: {words}"))
+    models.script("gpt-4o-mini", status(401, message=f"bad: {words}"))
     asked = request([{"role": "user", "content": SecretStr(PROMPT)}], params={"api_key": GIVEN})
     with caplog.at_level(logging.INFO), pytest.raises(LLMRequestError) as failed:
         await (chunks_of(asked, chance) if streamed else provider.ask(asked, chance))
@@ -449,7 +436,7 @@ def test_a_prompt_that_is_none_says_where_and_what_is_expected(prompt, told):
 # ---- loading
 
 
-async def test_litellm_is_loaded_once_beside_the_loop_and_set_up(server, monkeypatch):
+async def test_litellm_is_loaded_once_beside_the_loop_and_set_up(models, monkeypatch):
     first, second = await asyncio.gather(loading.litellm(), loading.litellm())
     assert first is second is loading.loaded()
     assert first.suppress_debug_info and first.drop_params and not first.telemetry
@@ -466,9 +453,9 @@ async def test_a_missing_litellm_says_what_to_install(monkeypatch):
     assert type(failed.value).__name__ == "ConfigurationError"
 
 
-async def test_many_questions_are_asked_side_by_side(server):
-    server.script("gpt-4o-mini", gated("all"))
+async def test_many_questions_are_asked_side_by_side(models):
+    models.script("gpt-4o-mini", gated("all"))
     asking = [asyncio.create_task(provider.ask(request(str(number)))) for number in range(100)]
-    await asyncio.to_thread(server.wait_held, "all", 100, 30.0)
-    server.release("all")
+    await asyncio.to_thread(models.wait_held, "all", 100, 30.0)
+    models.release("all")
     assert {answer.text for answer in await asyncio.gather(*asking)} == {"released"}

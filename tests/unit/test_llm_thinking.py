@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from support.llm_anthropic import thinking
-from support.llm_server import LLMServer, said, tool_calls
+from support.llm_server import said, tool_calls
 from support.secret_values import made
 
 from agnt5 import LLMRequestError, LLMResponse, codec
@@ -21,18 +21,6 @@ CLAUDE, GPT = "anthropic/claude-sonnet-4-5", "gpt-4o-mini"
 THOUGHTS = thinking("Rome, I think.", "", "Or Milan?", reply=tool_calls(("weather", {"city": "Rome"}), text="I look."))
 SEALER = Sealer(AesGcmCodec({"k": bytes(range(32))}))
 WEATHER = described({"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}, "test")
-
-
-@pytest.fixture(scope="module")
-def provider_server():
-    with LLMServer() as server, server.environment():
-        yield server
-
-
-@pytest.fixture
-def server(provider_server):
-    yield provider_server
-    provider_server.clear()
 
 
 @pytest.fixture(params=["whole", "streamed"])
@@ -65,16 +53,16 @@ def then(answer):
     return [{"role": "user", "content": "How is it?"}, answer.message(), result]
 
 
-async def test_signed_and_redacted_thoughts_go_back_as_they_came(server, ask):
-    server.script("claude-sonnet-4-5", THOUGHTS, said("Sunny."))
+async def test_signed_and_redacted_thoughts_go_back_as_they_came(models, ask):
+    models.script("claude-sonnet-4-5", THOUGHTS, said("Sunny."))
     answer = await ask("How is it?", CLAUDE)
     assert (answer.text, answer.reasoning) == ("I look.", "Rome, I think.\n\nOr Milan?")
     assert (await ask(then(answer), CLAUDE)).text == "Sunny."
-    assert server.requests[1]["messages"][1]["content"][:3] == list(THOUGHTS.thinking)
+    assert models.requests[1]["messages"][1]["content"][:3] == list(THOUGHTS.thinking)
 
 
-async def test_without_them_the_provider_refuses(server, ask):
-    server.script("claude-sonnet-4-5", THOUGHTS, said("Sunny."))
+async def test_without_them_the_provider_refuses(models, ask):
+    models.script("claude-sonnet-4-5", THOUGHTS, said("Sunny."))
     answer = await ask("How is it?", CLAUDE)
     older = LLMResponse.model_validate(answer.model_dump(exclude={"thinking"}))  # as it was recorded once
     assert "thinking" not in older.message()
@@ -82,27 +70,27 @@ async def test_without_them_the_provider_refuses(server, ask):
         await ask(then(older), CLAUDE)
 
 
-async def test_no_other_provider_gets_them(server, ask):
-    server.script("claude-sonnet-4-5", THOUGHTS)
-    server.script(GPT, said("Sunny."))
+async def test_no_other_provider_gets_them(models, ask):
+    models.script("claude-sonnet-4-5", THOUGHTS)
+    models.script(GPT, said("Sunny."))
     answer = await ask("How is it?", CLAUDE)
     assert (await ask(then(answer), GPT)).text == "Sunny."
-    assert set(server.requests[1]["messages"][1]) <= {"role", "content", "tool_calls"}
+    assert set(models.requests[1]["messages"][1]) <= {"role", "content", "tool_calls"}
 
 
-async def test_reasoning_that_is_not_signed_goes_back_as_text(server, ask):
-    server.script(GPT, THOUGHTS, said("Sunny."))
+async def test_reasoning_that_is_not_signed_goes_back_as_text(models, ask):
+    models.script(GPT, THOUGHTS, said("Sunny."))
     answer = await ask("How is it?", GPT)
     assert (answer.text, answer.reasoning) == ("I look.", "Rome, I think.  Or Milan?")
     await ask(then(answer), GPT)
-    assert server.requests[1]["messages"][1]["reasoning_content"] == answer.reasoning
+    assert models.requests[1]["messages"][1]["reasoning_content"] == answer.reasoning
 
 
-async def test_thoughts_that_hold_a_secret_are_left_out_since_masked_they_would_be_refused(server, ask):
+async def test_thoughts_that_hold_a_secret_are_left_out_since_masked_they_would_be_refused(models, ask):
     secret = made("thought of")
     MASKER.learn("pin", secret)
     try:
-        server.script("claude-sonnet-4-5", thinking(f"It is {secret}.", "more", reply=THOUGHTS))
+        models.script("claude-sonnet-4-5", thinking(f"It is {secret}.", "more", reply=THOUGHTS))
         answer = await ask("How is it?", CLAUDE)
     finally:
         MASKER.forget()
