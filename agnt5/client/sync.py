@@ -42,11 +42,16 @@ class _Portal:
 
     def _serve(self) -> None:
         self.loop.run_forever()
-        while left := asyncio.all_tasks(self.loop):  # another thread may wait for what comes of one
+        self.loop.run_until_complete(self._end_all())
+        self.loop.close()
+
+    @staticmethod
+    async def _end_all() -> None:
+        """End all tasks, and tell the threads that wait for what comes of one, also of one that has just ended."""
+        while left := asyncio.all_tasks() - {asyncio.current_task()}:
             for task in left:
                 task.cancel()
-            self.loop.run_until_complete(asyncio.wait(left))
-        self.loop.close()
+            await asyncio.wait(left)
 
     def submit(self, coro: Coroutine[Any, Any, R]) -> Future[R]:
         with self._open:
