@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import signal
 import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from agnt5.cli.output import as_json, err, line, styled
@@ -25,7 +27,7 @@ BACKLOG = 512
 def serve(
     url: str | None, *, host: str, port: int, tokens: Path | None, pages: bool, level: str = "INFO"
 ) -> None:  # fmt: skip
-    """Serve the API (and the pages) until Ctrl-C or SIGTERM."""
+    """Serve the API (and the pages) until Ctrl-C or SIGTERM; a Ctrl-C while it stops ends the process at once."""
     try:
         import uvicorn  # noqa: PLC0415
 
@@ -55,8 +57,22 @@ def serve(
         ws="none",
         timeout_graceful_shutdown=GRACE_S,
     )
+
+    class Server(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            if self.should_exit and sig == signal.SIGINT:
+                _end_at_once()
+            super().handle_exit(sig, frame)
+
     with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is how it ends
-        uvicorn.Server(config).run(sockets=[listener])
+        Server(config).run(sockets=[listener])
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # an impatient Ctrl-C finds nothing left to interrupt
+
+
+def _end_at_once() -> None:
+    """End as a process does that handles no signals. All that lasts is in Redis, so nothing needs to be put away."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.raise_signal(signal.SIGINT)
 
 
 def new_token(name: str, *, roles: Sequence[str], scopes: Sequence[str]) -> None:

@@ -7,7 +7,8 @@ import functools
 import os
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
+from contextlib import contextmanager
 from datetime import timedelta
 from enum import Enum
 from types import TracebackType
@@ -19,6 +20,7 @@ from agnt5.client.entities import EntityCaller
 from agnt5.client.follow import Followed, Place
 from agnt5.client.run import AsyncRun
 from agnt5.client.streams import Chunk, ChunkPlace, StreamReset
+from agnt5.contracts.errors import StoreUnavailableError
 from agnt5.contracts.ids import entity_name
 from agnt5.contracts.settings import Settings
 from agnt5.sdk.entities import type_name
@@ -32,29 +34,54 @@ class _Portal:
 
     def __init__(self) -> None:
         self.pid = os.getpid()
+        self._open = threading.Lock()
+        self._closed = False
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._serve, name="agnt5-client", daemon=True)
         self._thread.start()
 
     def _serve(self) -> None:
         self.loop.run_forever()
+        self.loop.run_until_complete(self._end_all())
         self.loop.close()
 
+    @staticmethod
+    async def _end_all() -> None:
+        """End all tasks, and tell the threads that wait for what comes of one, also of one that has just ended."""
+        while left := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in left:
+                task.cancel()
+            await asyncio.wait(left)
+
     def submit(self, coro: Coroutine[Any, Any, R]) -> Future[R]:
-        return asyncio.run_coroutine_threadsafe(coro, self.loop)
+        with self._open:
+            if not self._closed:
+                return asyncio.run_coroutine_threadsafe(coro, self.loop)
+        coro.close()
+        raise StoreUnavailableError("the client was closed")
 
     def close(self) -> None:
-        """End the thread, and with it the loop."""
+        """End the thread, and with it the loop; what is under way in it is cancelled."""
+        with self._open:
+            self._closed = True
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join()
 
     def run(self, coro: Coroutine[Any, Any, R]) -> R:
         future = self.submit(coro)
-        try:
+        with _waiting_for(future):
             return future.result()
-        except BaseException:
-            future.cancel()  # a KeyboardInterrupt ends the wait, not the run
-            raise
+
+
+@contextmanager
+def _waiting_for(future: Future[Any]) -> Iterator[None]:
+    try:
+        yield
+    except CancelledError:
+        raise StoreUnavailableError("the client was closed") from None
+    except BaseException:
+        future.cancel()  # a KeyboardInterrupt ends the wait, not the run
+        raise
 
 
 def _client_method(
@@ -136,11 +163,8 @@ class Run:
             return await self.run.rebound(client).result(timeout)
 
         waiting = self.client.submit(on)
-        try:
+        with _waiting_for(waiting):
             return progress.wait_for(waiting, lambda: self.client.call(progress.describe, self.id))
-        except BaseException:
-            waiting.cancel()
-            raise
 
     def follow(self, after: Place | str | None = None) -> Iterator[Followed]:
         """Each journal event as it comes, until it has ended; see `AsyncClient.follow`."""
@@ -189,7 +213,9 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the connections and the thread."""
+        """Close the connections and the thread. Calls of other threads that are under way raise
+        `StoreUnavailableError`.
+        """
         with self._lock:
             portal, self._portal = self._portal, None
         if portal is not None and portal.pid == os.getpid():

@@ -97,7 +97,8 @@ class Waits:
             self._tell(run_id, None)
 
     async def close(self) -> None:
-        """Stop listening."""
+        """Stop listening. Who still waits looks again, and finds the link closed."""
         if self._connecting:
             self._connecting.cancel()
         await self._ears.close()
+        self._look_again()

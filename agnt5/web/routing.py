@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 from urllib.parse import quote, unquote
@@ -13,7 +14,8 @@ from starlette.routing import Match
 from starlette.types import Message, Receive, Scope
 
 from agnt5.contracts.settings import Settings
-from agnt5.web.problems import Problem, problem_of, request_id_of
+from agnt5.web.problems import RETRY_AFTER_S, Problem, problem_of, request_id_of
+from agnt5.web.stopping import server_stops
 from agnt5.web.wiring import Web
 
 ROOM = 65_536
@@ -51,6 +53,10 @@ def _guarded(inner: Handler, web: Web) -> Handler:
             cause = error.__cause__  # FastAPI wraps what is raised while it reads the body
             told = cause if isinstance(error, HTTPException) and isinstance(cause, Problem) else error
             return problem_of(told, request_id).response(request_id)
+        except asyncio.CancelledError:
+            if not server_stops():
+                raise
+            return _broken_off().response(request_id)
         response.headers["X-Request-Id"] = request_id
         response.headers.setdefault("Cache-Control", "no-store")
         return response
@@ -89,6 +95,15 @@ def _limited(request: Request, settings: Settings) -> Receive:
         return message
 
     return receive
+
+
+def _broken_off() -> Problem:
+    return Problem(
+        503, "server-stops", "The server stops",
+        "The server stops, and this was not done in time. It may have taken effect: repeating the request with the same"
+        " id or Idempotency-Key is safe.",
+        headers={"Retry-After": str(RETRY_AFTER_S)},
+    )  # fmt: skip
 
 
 def _too_large(limit: int) -> Problem:

@@ -13,6 +13,7 @@ from agnt5.contracts.budgets import BUDGET_HEADER
 from agnt5.contracts.errors import ConfigurationError
 from agnt5.contracts.settings import Settings
 from agnt5.web.identity import Identity
+from agnt5.web.stopping import Stopping
 from agnt5.web.tokens import Token
 
 ALLOWED_HEADERS = frozenset(
@@ -44,6 +45,7 @@ class Web:
     session: Authenticate | None = None
     _own: AsyncClient | None = field(default=None, repr=False)
     _loop: asyncio.AbstractEventLoop | None = field(default=None, repr=False)
+    _stopping: Stopping | None = field(default=None, repr=False)
 
     @property
     def client(self) -> AsyncClient:
@@ -54,6 +56,13 @@ class Web:
         if self._own is None or self._loop is not loop:  # a test client has a loop for each request
             self._own, self._loop = self.make(), loop
         return self._own
+
+    @property
+    def stopping(self) -> Stopping:
+        """By which requests of the running loop wait, so that a server that stops need not wait for them."""
+        if self._stopping is None or self._stopping.loop is not asyncio.get_running_loop():
+            self._stopping = Stopping()
+        return self._stopping
 
     @property
     def open(self) -> bool:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import http.client
+import signal
+import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 
 import httpx
 import pytest
@@ -13,6 +17,10 @@ from support.waiting import until_sync
 from web_kit import Api, problem
 
 from agnt5 import Client, InvalidInputError
+from agnt5.store import keys
+
+MOUNTED = [sys.executable, "-m", "uvicorn", "page_mounted:app", "--port", "0"]
+BELOW = "/ops/agnt5"
 
 
 def test_a_store_that_is_away_is_told_and_comes_back(own_server: Server):
@@ -131,3 +139,72 @@ def test_an_unknown_error_tells_nothing_but_its_request(own_server: Server):
         until_sync(lambda: "look-for-me" in api.output())
         until_sync(lambda: "AGNT5_SHARDS=16" in api.output())
         problem(client.get("/ready"), 503)
+
+
+@contextmanager
+def a_long_poll(server: Server, api: Api, below: str = "") -> Iterator[Future[httpx.Response]]:
+    """Somebody waits for a run that nobody executes."""
+    server.admin.hset("agnt5:{s0}:handlers", "a.b", '{"kind": "function", "parameters": []}')
+    heard = keys.done_channel("polled")
+    with httpx.Client(base_url=f"{api.url}{below}/api/v1", timeout=20) as client, ThreadPoolExecutor(1) as pool:
+        assert client.post("/runs", json={"handler": "a.b", "id": "polled"}).status_code == 201
+        answer = pool.submit(client.get, "/runs/polled/result", params={"wait_s": 60})
+        until_sync(lambda: server.admin.pubsub_numsub(heard)[0][1] == 1)
+        yield answer
+
+
+def ended_by(api: Api, *signals: signal.Signals) -> int:
+    """The exit code after these signals, each sent once the one before was taken."""
+    for number in signals:
+        api.process.send_signal(number)
+        until_sync(lambda: "Shutting down" in api.output())
+    return api.process.wait(20)
+
+
+@pytest.mark.parametrize(
+    ("command", "below", "number", "code"),
+    [
+        (None, "", signal.SIGTERM, -signal.SIGTERM),
+        (None, "", signal.SIGINT, 0),
+        (MOUNTED, BELOW, signal.SIGTERM, -signal.SIGTERM),
+    ],
+)
+def test_a_server_that_stops_answers_who_waits(own_server: Server, command, below: str, number, code: int):
+    """Long polls as if their time was up; streams come to their end, so that a client knows what it has."""
+    with Api(own_server.url, command=command) as api, a_long_poll(own_server, api, below) as answer:
+        with ThreadPoolExecutor(3) as pool, httpx.Client(base_url=f"{api.url}{below}/api/v1", timeout=20) as client:
+            begun: list[str] = []
+
+            def follow(path: str) -> str:
+                with client.stream("GET", f"/runs/polled/{path}") as stream:
+                    chunks = stream.iter_text()
+                    text = next(chunks)
+                    begun.append(path)
+                    return text + "".join(chunks)
+
+            streams = [pool.submit(follow, path) for path in ("events", "stream", "agui")]
+            until_sync(lambda: len(begun) == len(streams))
+            assert ended_by(api, number) == code
+            assert [one.result().endswith("\r\n\r\n") for one in streams] == [True] * 3
+        assert answer.result().status_code == 202
+        assert answer.result().json()["status"] == "queued"
+        assert "Traceback" not in api.output()
+        assert "ASGI callable" not in api.output()
+
+
+def test_a_request_that_a_stopping_server_breaks_off_may_be_repeated(own_server: Server):
+    command = [*MOUNTED, "--timeout-graceful-shutdown", "1"]
+    with Api(own_server.url, command=command) as api, a_long_poll(own_server, api, BELOW) as answer:
+        own_server.kill()
+        ended_by(api, signal.SIGTERM)
+        problem(answer.result(), 503, "server-stops")
+        assert int(answer.result().headers["retry-after"]) > 0
+        assert "Traceback" not in api.output()
+
+
+def test_a_second_interrupt_ends_the_server_at_once(own_server: Server):
+    with Api(own_server.url) as api, a_long_poll(own_server, api) as answer:
+        own_server.kill()
+        assert ended_by(api, signal.SIGINT, signal.SIGINT) == -signal.SIGINT
+        assert isinstance(answer.exception(), httpx.RemoteProtocolError)
+        assert "Traceback" not in api.output()

@@ -16,6 +16,7 @@ from agnt5.integrations import agui
 from agnt5.web.access import Reader, Starter
 from agnt5.web.api.common import RunId, TheWeb, kept_headers, key_of, problems, run_url
 from agnt5.web.api.sse import event_stream, told_as
+from agnt5.web.wiring import Web
 
 Address = Annotated[
     str, Path(description="A handler's address.", examples=["support.answer"], min_length=3, max_length=500)
@@ -56,17 +57,17 @@ async def run_agent(
         requester=who.requester,
     )
     events = agui.events(web.client, run.id, thread_id=body.thread_id, agui_run_id=body.run_id)
-    return await _told(events, {"X-Agnt5-Run": run.id, "Location": run_url(request, run.id)})
+    return await _told(web, events, {"X-Agnt5-Run": run.id, "Location": run_url(request, run.id)})
 
 
 async def read_agent(run_id: RunId, _: Reader, web: TheWeb) -> Response:
     """Tell a run as AG-UI events, from its start, as they come, until it has ended."""
-    return await _told(agui.events(web.client, run_id), {})
+    return await _told(web, agui.events(web.client, run_id), {})
 
 
-async def _told(events: AsyncGenerator[BaseEvent], headers: dict[str, str]) -> Response:
+async def _told(web: Web, events: AsyncGenerator[BaseEvent], headers: dict[str, str]) -> Response:
     first = await anext(events)  # what is wrong is a problem, not a stream that breaks off
-    return event_stream(_encoded(first, events), headers)
+    return event_stream(web, _encoded(first, events), headers)
 
 
 async def _encoded(first: BaseEvent, events: AsyncGenerator[BaseEvent]) -> AsyncGenerator[ServerSentEvent]:

@@ -28,6 +28,7 @@ from agnt5.web.api.common import (
 )
 from agnt5.web.identity import Identity
 from agnt5.web.problems import Problem
+from agnt5.web.stopping import ServerStops
 from agnt5.web.wiring import Web
 
 
@@ -133,10 +134,10 @@ async def read_result(run_id: RunId, response: Response, _: Reader, web: TheWeb,
 
 
 async def outcome(web: Web, run_id: str, response: Response, wait_s: float) -> RunState:
-    """A run once it has ended, or as it is after `wait_s` seconds, with status 202."""
+    """A run once it has ended, or with status 202 as it is after `wait_s` seconds or when the server stops."""
     if wait_s:
-        with contextlib.suppress(ResultTimeoutError, RunFailedError):
-            await web.client.wait(run_id, wait_s)
+        with contextlib.suppress(ResultTimeoutError, RunFailedError, ServerStops):
+            await web.stopping.wait(web.client.wait(run_id, wait_s))
     state = await web.client.state(run_id)
     if not state.status.ended:
         response.status_code = 202

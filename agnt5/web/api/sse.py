@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Annotated, Any
 
 from fastapi import Header
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
+from agnt5.web.wiring import Web
+
 PING_S = 15
 SEND_TIMEOUT_S = 30.0
 """A client that takes nothing for so long is given up."""
+
+STOP_S = 1.0
+"""How long a stream may take to end when the server stops; one whose client takes nothing is broken off then."""
 
 RETRY_MS = 1000
 """How long a browser waits before it connects again."""
@@ -37,13 +42,17 @@ def greeting(run_id: str) -> ServerSentEvent:
 
 
 def event_stream(
-    events: AsyncIterable[ServerSentEvent], headers: Mapping[str, str] | None = None
+    web: Web, events: AsyncGenerator[ServerSentEvent], headers: Mapping[str, str] | None = None
 ) -> EventSourceResponse:
-    """The response that sends events as they come, kept alive while there are none."""
+    """The response that sends events as they come, kept alive while there are none.
+
+    It ends when the server begins to stop: in order, so that the client knows what it has and connects to another.
+    """
     return EventSourceResponse(
-        events,
+        web.stopping.each(events),
         headers=headers,
         ping=PING_S,
         ping_message_factory=lambda: ServerSentEvent(comment="still here"),
         send_timeout=SEND_TIMEOUT_S,
+        shutdown_grace_period=STOP_S,
     )

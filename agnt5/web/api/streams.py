@@ -43,7 +43,7 @@ async def stream_chunks(
     page = await web.client.chunk_page(run_id, after=start, limit=1)
     if page.ended and not page.found and page.reset is None and last_event_id:
         return Response(status_code=204)
-    return event_stream(_stream(web.client, run_id, start))
+    return event_stream(web, _stream(web.client, run_id, start))
 
 
 async def _stream(client: AsyncClient, run_id: str, start: str | None) -> AsyncGenerator[ServerSentEvent]:
