@@ -270,10 +270,20 @@ def test_a_process_leaves_when_its_worker_stops_and_faster_when_that_turns_cold(
     runtime.submit(Arrival("late", "service.handler"), late := slot(), None)
     assert told(late) == ("refuse", "this worker is shutting down")
     runtime.word.give(Stop.COLD)
+    while len(runtime.drained) < 2:
+        assert threading.active_count() > 1
     runtime.shut_down(7)
-    assert runtime.drained[0] == Settings().shutdown_grace_ms / 1000
-    assert runtime.drained[1] in {0, 7}
-    assert len(runtime.drained) == 2, "once"
+    assert runtime.drained == [Settings().shutdown_grace_ms / 1000, 0], "once"
+
+
+def test_who_asks_while_a_process_leaves_waits_and_may_hurry_it():
+    runtime = Opens(host := Receives())
+    runtime.submit(Arrival("r", "service.handler"), slot(), None)
+    runtime.word.give(Stop.WARM)
+    while not runtime.drained:
+        assert host.hurried.empty()
+    runtime.shut_down(7)
+    assert runtime.drained == [Settings().shutdown_grace_ms / 1000, 7]
 
 
 def test_a_message_whose_host_cannot_open_while_its_worker_stops_is_refused():
@@ -333,7 +343,8 @@ def test_a_cold_shutdown_kills_children_only(task):
     request = BlockingRequest.__new__(BlockingRequest)
     request._announce_cancelled = lambda emit_retry: None
     request.time_start, request.worker_pid, request._apply_result = 1.0, 77, None
-    request.cancel(TaskPool.__new__(TaskPool))
+    threads = type("TaskPool", (), {"__module__": "celery.concurrency.thread", "terminate_job": pool.terminate_job})()
+    request.cancel(threads)
     assert not killed
     request.cancel(pool)
     assert killed == [77]
