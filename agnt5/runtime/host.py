@@ -12,7 +12,6 @@ import logging
 import uuid
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -43,6 +42,7 @@ from agnt5.runtime.observer import Observer
 from agnt5.runtime.slot import Slot, Teller
 from agnt5.runtime.snapshots import Snapshot, look_at_entity
 from agnt5.runtime.starting import StartRequest, start_run
+from agnt5.runtime.threads import Threads
 from agnt5.runtime.workflow_run import LiveWorkflow
 from agnt5.secrets.reader import SecretReader
 from agnt5.store import keys
@@ -111,7 +111,7 @@ class Host:
         self.ending: set[LiveRun] = set()
         self.idlers: OrderedDict[str, LiveRun] = OrderedDict()
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._threads = ThreadPoolExecutor(max_workers=64, thread_name_prefix="agnt5-sync")
+        self._threads = Threads(64, "agnt5-sync")
         self._alone = asyncio.Lock()
         self._mail = Subscriber(store.link.address, self._on_mail, self._recheck)
 
@@ -358,9 +358,9 @@ class Host:
         await give_all_back(self, grace_s)
         await self.close()
 
-    def hurry(self) -> None:
-        """A drain that goes on waits for functions no longer."""
-        self.grace_ends_s = min(self.grace_ends_s, self.loop.time())
+    def hurry(self, grace_s: float = 0.0) -> None:
+        """A drain that goes on waits for functions no longer than this."""
+        self.grace_ends_s = min(self.grace_ends_s, self.loop.time() + grace_s)
 
     async def close(self) -> None:
         """Stop listening and working. What is still owned is reaped by beat."""

@@ -31,6 +31,7 @@ from kombu import serialization
 
 from agnt5.runtime.job import Job
 from agnt5.runtime.loopthread import LoopThread, Outbox
+from agnt5.runtime.threads import Threads
 from agnt5.runtime.tracing import Interruptible, Tracer, is_coroutine_task
 
 logger = get_logger(__name__)
@@ -63,7 +64,7 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery is untyped
         super().__init__(*args, **kwargs)
         self._thread = LoopThread("agnt5-loop")
         self._outbox = Outbox(self._thread.loop)
-        self._executor = ThreadPoolExecutor(min(self.limit, THREADS), thread_name_prefix="agnt5-task")
+        self._executor = Threads(min(self.limit, THREADS), "agnt5-task")
         # apart from the tasks' threads, so that outcomes can be stored while all those are busy
         self._side = ThreadPoolExecutor(8, thread_name_prefix="agnt5-side")
         self._tracers: dict[str, Tracer | None] = {}

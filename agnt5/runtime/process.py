@@ -24,6 +24,7 @@ from agnt5.runtime.host import Arrival, Host
 from agnt5.runtime.leaving import SETTLE_S
 from agnt5.runtime.liveness import Liveness
 from agnt5.runtime.slot import Slot, Teller
+from agnt5.runtime.stopping import HEED_S, Stop, Word
 from agnt5.sealing import Sealer
 from agnt5.secrets.provider import SecretProvider
 from agnt5.secrets.reader import SecretReader
@@ -50,6 +51,8 @@ class Runtime:
         self.node = "agnt5@localhost"
         self._pid = 0
         self._left = 0
+        self.word = Word()
+        self._leaving: asyncio.Task[None] | None = None
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._own_loop = False
@@ -70,19 +73,29 @@ class Runtime:
         asyncio.run_coroutine_threadsafe(self._begin(teller, linger=True), loop).result()
 
     def open_again(self) -> None:
-        """A worker starts in this process, maybe not its first."""
+        """A worker starts in this process, maybe not its first; processes that it forks hear its word."""
         self._left = 0
+        self.word.share()
 
     def submit(self, arrival: Arrival, slot: Slot, teller: Teller) -> None:
         """Give a message to this process's host, starting it if need be; it is refused once that was shut down."""
         with self._lock:
-            if self._left == os.getpid():
+            if self._pid != os.getpid() and not self.has_left:
+                try:
+                    self._start_thread(teller)
+                except Agnt5Error as error:
+                    logger.error("no host can be opened: %s", error)  # noqa: TRY400
+                    slot.refuse(str(error))
+                    return
+            if self.has_left or self._loop is None:
                 slot.refuse("this worker is shutting down")
                 return
-            if self._pid != os.getpid():
-                self._start_thread(teller)
-            assert self._loop is not None
             self._loop.call_soon_threadsafe(self.receive, arrival, slot)  # before what shuts the host down
+
+    @property
+    def has_left(self) -> bool:
+        """Whether this process takes no more messages, because its worker stops or it ends itself."""
+        return self._left == os.getpid()
 
     def run(self, coro: Coroutine[Any, Any, Any]) -> Future[Any]:
         """Run a coroutine on the host's loop."""
@@ -95,28 +108,60 @@ class Runtime:
             host.hurry()
 
     def shut_down(self, grace_s: float) -> None:
-        """Give all runs back; returns when that is done."""
+        """Give all runs back, or wait for that where it goes on; returns when it is done."""
         with self._lock:
-            started, self._left = self._pid == os.getpid() and self._left != os.getpid(), os.getpid()
+            started, self._pid, self._left = self._pid == os.getpid(), 0, os.getpid()
             loop = self._loop
         if not started or loop is None:
             return
         with contextlib.suppress(TimeoutError):
-            asyncio.run_coroutine_threadsafe(self.drain(grace_s), loop).result(grace_s + 5)
+            asyncio.run_coroutine_threadsafe(self._leave(grace_s), loop).result(grace_s + 5)
         if self._own_loop:
             loop.call_soon_threadsafe(loop.stop)
 
     def _start_thread(self, teller: Teller) -> None:
-        self._pid, self._own_loop = os.getpid(), True
+        self._own_loop, self._host, self._leaving = True, None, None
         self._loop = loop = asyncio.new_event_loop()
         threading.Thread(target=serve, args=[loop], name="agnt5-loop", daemon=True).start()
-        asyncio.run_coroutine_threadsafe(self._begin(teller, linger=False), loop).result()
+        asyncio.run_coroutine_threadsafe(self._heed(), loop)
+        try:
+            asyncio.run_coroutine_threadsafe(self._begin(teller, linger=False), loop).result()
+        except BaseException:
+            loop.call_soon_threadsafe(loop.stop)
+            if not self.has_left:
+                raise
+        else:
+            self._pid = os.getpid()
 
     # ---- on the loop
 
     async def _begin(self, teller: Teller, *, linger: bool) -> None:
         self._host = asyncio.ensure_future(self._open(teller, linger=linger))
         await self._host
+
+    async def _heed(self) -> None:
+        """Leave as soon as the worker stops, which has no way to a process, or thread, that waits for its runs."""
+        while not (stop := self.word.heard()) or self._host is None:  # noqa: ASYNC110  # said from other processes
+            await asyncio.sleep(HEED_S)
+        self._left = os.getpid()
+        if not self._host.done():
+            self._host.cancel()  # the store is away
+            return
+        leaving = asyncio.ensure_future(self._leave(0 if stop is Stop.COLD else self.settings.shutdown_grace_ms / 1000))
+        while not leaving.done():
+            if self.word.heard() is Stop.COLD:
+                self.hurry()
+            await asyncio.wait([leaving], timeout=HEED_S)
+        if error := leaving.exception():
+            logger.error("shutting down: %r", error)
+
+    async def _leave(self, grace_s: float) -> None:
+        """Drain once, whoever asks, and as fast as the most urgent of them wants it."""
+        if self._leaving is None:
+            self._leaving = asyncio.ensure_future(self.drain(grace_s))
+        elif (host := self.host) is not None:
+            host.hurry(grace_s)
+        await asyncio.shield(self._leaving)
 
     async def _open(self, teller: Teller, *, linger: bool) -> Host:
         store = await open_store(self.settings, name=f"agnt5:{self.node}")

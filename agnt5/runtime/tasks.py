@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 from collections.abc import Callable
+from time import sleep
 from typing import TYPE_CHECKING, Any
 
 from celery import Task
 from celery.exceptions import Ignore, Reject, Retry, TaskRevokedError
+from celery.worker.request import Request
 
 from agnt5.contracts.clock import at_ms
 from agnt5.contracts.errors import RunCancelledError, RunFailedError
@@ -16,10 +19,25 @@ from agnt5.registry import Handler
 from agnt5.runtime.dispatch import HEADER
 from agnt5.runtime.host import Arrival
 from agnt5.runtime.slot import Begun
+from agnt5.runtime.stopping import forks
+from agnt5.runtime.strangers import AGAIN_S
 from agnt5.runtime.tellers import SEALED, Apart, EventTeller, opening
 
 if TYPE_CHECKING:
     from agnt5.runtime.process import Runtime
+
+logger = logging.getLogger("agnt5.runtime")
+
+
+class Refused(Reject):  # type: ignore[misc]  # Celery is untyped
+    """The message goes back to its queue: this process cannot run it, another one may."""
+
+
+def _in_a_line(record: logging.LogRecord) -> bool:
+    """Celery logs a message that is given back with a traceback, which says nothing."""
+    if record.exc_info and isinstance(record.exc_info[1], Refused):
+        record.exc_info = None
+    return True
 
 
 def arrival_of(name: str, headers: Any, args: Any, kwargs: Any) -> Arrival:
@@ -32,6 +50,15 @@ def arrival_of(name: str, headers: Any, args: Any, kwargs: Any) -> Arrival:
         kwargs=dict(kwargs or {}),
         trace={name: text for name in TRACE_HEADERS if isinstance(text := headers.get(name), str)},
     )
+
+
+class BlockingRequest(Request):  # type: ignore[misc]  # Celery is untyped
+    """Celery's request of a run on a pool whose tasks block."""
+
+    def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:
+        """Celery begins a cold shutdown with this. Only children can be killed: elsewhere the host gives runs back."""
+        if forks(type(pool)):
+            super().cancel(pool, signal, emit_retry)
 
 
 class BlockingSlot:
@@ -73,7 +100,7 @@ class BlockingSlot:
     def _told_of(self, error: RunFailedError) -> RunFailedError:
         return error if self._shown else type(error)(SEALED, type=error.type)
 
-    def wait(self, *, plain: bool) -> Any:
+    def wait(self) -> Any:
         """The run's result, or the exception that tells Celery what became of it."""
         outcome, value = self._told.get()
         if outcome == "started":
@@ -86,8 +113,8 @@ class BlockingSlot:
                 raise TaskRevokedError(str(value)) if isinstance(value, RunCancelledError) else value
             case "retried":
                 raise value
-            case "refuse" if plain:
-                raise Reject(value, requeue=True)
+            case "refuse":
+                raise Refused(value, requeue=True)
             case _:
                 raise Ignore
 
@@ -97,6 +124,7 @@ class RunTask(Task):  # type: ignore[misc]  # Celery is untyped
 
     abstract = True
     Strategy = "agnt5.runtime.run_strategy:strategy"
+    Request = BlockingRequest
     acks_late = True
     typing = False
     throws = (RunFailedError,)
@@ -112,7 +140,12 @@ class RunTask(Task):  # type: ignore[misc]  # Celery is untyped
         slot = BlockingSlot(self._tell_begun, shown=shown or bool(request.callbacks or request.chain))
         arrival = arrival_of(self.name, headers, args, kwargs)
         self.runtime.submit(arrival, slot, EventTeller(self._apart(), shown=shown))
-        return slot.wait(plain=arrival.plain)
+        try:
+            return slot.wait()
+        except Refused:
+            if not self.runtime.has_left:
+                sleep(AGAIN_S)  # it may come back at once
+            raise
 
     def _apart(self) -> Callable[[str, dict[str, Any]], None]:
         """How the host's loop tells, in a process that has no event dispatcher: by a thread of this process."""
@@ -125,11 +158,15 @@ class RunTask(Task):  # type: ignore[misc]  # Celery is untyped
         if self.app.conf.worker_send_task_events:
             told = opening(self.request.id, self.name, begun, shown=self.runtime.settings.shows_values)
             del told["uuid"]
-            self.send_event("task-started", **told)
+            try:
+                self.send_event("task-started", **told)
+            except Exception as error:  # noqa: BLE001  # whatever a broker raises: the run goes on untold
+                logger.warning("the start of run %s is not told: %s", self.request.id, error)
 
 
 def register(app: Any, runtime: Runtime) -> None:
     """Make a Celery task of each handler."""
+    logging.getLogger("celery.app.trace").addFilter(_in_a_line)
     for handler in runtime.registry:
         body = {"name": handler.address, "handler": handler, "runtime": runtime, "__module__": handler.fn.__module__}
         app.register_task(type(f"Run_{handler.name}", (RunTask,), body)())

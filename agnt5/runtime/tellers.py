@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from agnt5.contracts.errors import RunCancelledError, RunFailedError
 from agnt5.contracts.ids import first_of, parent_of
 from agnt5.contracts.masking import MASKER, masked
 from agnt5.runtime.slot import Begun
+
+logger = logging.getLogger("agnt5.runtime")
 
 Send = Callable[[str, dict[str, Any]], None]
 """Brings an event of a type, with its fields, on its way."""
@@ -170,9 +173,15 @@ class Apart:
 
     def _run(self) -> None:
         while True:
-            type_, fields = self._events.get()
-            with self._app.events.default_dispatcher(hostname=self._hostname) as dispatcher:
+            event = self._events.get()
+            try:
+                self._send_all(event)
+            except Exception as error:  # noqa: BLE001  # whatever a broker raises: events are told or lost
+                logger.warning("events of runs are not told: %s", error)
+
+    def _send_all(self, event: tuple[str, dict[str, Any]]) -> None:
+        with self._app.events.default_dispatcher(hostname=self._hostname) as dispatcher:
+            dispatcher.send(event[0], **event[1])
+            while not self._events.empty():
+                type_, fields = self._events.get()
                 dispatcher.send(type_, **fields)
-                while not self._events.empty():
-                    type_, fields = self._events.get()
-                    dispatcher.send(type_, **fields)

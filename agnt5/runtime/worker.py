@@ -16,6 +16,7 @@ from agnt5.runtime.events import BatchingDispatcher
 from agnt5.runtime.pool import COLD_S, TaskPool, is_cold
 from agnt5.runtime.predecessor import reap_predecessors
 from agnt5.runtime.process import Runtime
+from agnt5.runtime.stopping import HEED_S, Stop, forks
 from agnt5.runtime.tellers import EventTeller
 from agnt5.store.opening import open_store
 from agnt5.telemetry import metrics_endpoint
@@ -50,20 +51,28 @@ class HostStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery is unty
     """Opens the host once the pool runs, and drains it before the pool stops."""
 
     requires = ("celery.worker.components:Pool",)
+    _passing_on: Any = None
 
     def start(self, worker: Any) -> None:
         """On our pool the host shares its loop; on others each process makes its host on its first run."""
-        worker.app.agnt5.open_again()
         if isinstance(worker.pool, TaskPool):
             worker.app.agnt5.use_loop(worker.pool.loop, _teller(worker))
             _tune_interpreter()
         metrics_endpoint.serve(worker.app.agnt5.settings)
+
+    def register_with_event_loop(self, worker: Any, hub: Any) -> None:
+        """In a cold shutdown Celery waits for children in its signal handler: timers are all that goes on then."""
+        if self._passing_on is not None:
+            self._passing_on.cancel()
+        if forks(type(worker.pool)):
+            self._passing_on = hub.call_repeatedly(HEED_S, worker.app.agnt5.word.pass_on)
 
     def stop(self, worker: Any) -> None:
         """Warm shutdown: park workflows, wait for functions for a while (unless it turns cold), hand back the rest."""
         runtime: Runtime = worker.app.agnt5
         grace_s = runtime.settings.shutdown_grace_ms / 1000
         if not isinstance(worker.pool, TaskPool):
+            runtime.word.give(Stop.WARM)
             runtime.shut_down(grace_s)
             return
         draining = runtime.run(runtime.drain(grace_s))
@@ -81,6 +90,7 @@ class HostStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery is unty
             with suppress(TimeoutError):  # the store is away: beat takes over
                 runtime.run(runtime.drain(0)).result(COLD_S)
         else:
+            runtime.word.give(Stop.COLD)
             runtime.shut_down(0)
 
 
@@ -101,18 +111,13 @@ def connect(app: Any, runtime: Runtime) -> None:
     def check(sender: Any = None, **_: Any) -> None:
         if sender.app is app:
             runtime.node = sender.hostname
-            metrics_endpoint.prepare(runtime.settings, "worker", forks=_forks(sender.pool_cls))
+            runtime.open_again()
+            metrics_endpoint.prepare(runtime.settings, "worker", forks=forks(sender.pool_cls))
             _check(runtime)
 
     @signals.worker_process_shutdown.connect(weak=False)  # type: ignore[untyped-decorator]  # Celery is untyped
     def leave(**_: Any) -> None:
         runtime.shut_down(1.0)
-
-
-def _forks(pool: Any) -> bool:
-    """Whether a pool, by name or class, executes in child processes."""
-    place = pool if isinstance(pool, str) else pool.__module__
-    return place == "processes" or "prefork" in place
 
 
 def _check(runtime: Runtime) -> None:

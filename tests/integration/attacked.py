@@ -104,6 +104,15 @@ async def patient(ctx: Context, name: str) -> dict:
 
 
 @function
+def stands(ctx: Context, name: str) -> dict:
+    """As `patient`, and nothing can stop it."""
+    note("patients", f"{name} {ctx.attempt} {os.getpid()}")
+    while not flag(name):
+        time.sleep(0.02)
+    return {"attempt": ctx.attempt, "pid": os.getpid()}
+
+
+@function
 async def blocks_the_loop(ctx: Context, seconds: float) -> int:
     note("blockers", ctx.attempt)
     time.sleep(seconds)

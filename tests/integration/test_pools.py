@@ -18,7 +18,7 @@ from agnt5 import RunCancelledError, TaskFailedError
 def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     pool = None if request.param == "agnt5" else request.param
     with Cluster(["attacked"], paths=[Path(__file__).parent]) as cluster:
-        yield cluster.start(cluster.worker(pool=pool, concurrency=1), cluster.beat())
+        yield cluster.start(cluster.worker(pool=pool, concurrency=1, AGNT5_SHUTDOWN_GRACE="200ms"), cluster.beat())
 
 
 def test_the_pool_is_the_one_that_was_asked_for(cluster: Cluster, request: pytest.FixtureRequest):
@@ -109,18 +109,22 @@ def test_a_warm_shutdown_ends_the_worker_and_a_restart_goes_on(cluster: Cluster)
     worker = cluster.nodes[0]
     run = cluster.client.start("attacked.waiter")
     until_sync(lambda: run.status() == "waiting", 20)
+    stands = cluster.client.start("attacked.stands", {"name": "warm"})
+    until_sync(lambda: any(line.startswith("warm 0") for line in cluster.noted("patients")), 20)
     worker.terminate()
     assert worker.exit_code == 0
+    assert "Traceback" not in worker.output().partition("Warm shutdown")[2]
+    assert stands.state().host is None, "blocking code keeps neither its run nor its process"
+    (cluster.notes / "warm").touch()
     run.signal("go", "on")
     worker.restart()
     assert run.result(timeout=20) == "on"
+    assert stands.result(timeout=20)["attempt"] == 0, "it costs no retry"
     cluster.sound()
 
 
 def test_a_cold_shutdown_gives_everything_back_at_once(cluster: Cluster):
     worker = cluster.nodes[0]
-    if "(pool)" not in worker.output():
-        pytest.skip("Celery's own pools cannot cancel what they do, or kill it")
     waits = cluster.client.start("attacked.waiter")
     works = cluster.client.start("attacked.patient", {"name": "cold"})
     until_sync(
@@ -161,6 +165,24 @@ def test_children_that_end_after_each_task_hand_on_what_waits():
         parent = cluster.client.start("attacked.grandparent")
         assert run.result(timeout=60) == [2, 2, 0, 1, 2, 3, 4, "step"]
         assert parent.result(timeout=60) == [[2, 1], [2]]
+        cluster.sound()
+
+
+@pytest.mark.chaos  # long
+@pytest.mark.parametrize("pool", [None, "threads", "prefork", "solo"])
+def test_a_worker_stops_while_redis_is_away(pool: str | None):
+    with Cluster(["attacked"], paths=[Path(__file__).parent]) as cluster:
+        worker = cluster.worker(pool=pool, concurrency=1, AGNT5_SHUTDOWN_GRACE="200ms")
+        cluster.start(worker, cluster.beat())
+        run = cluster.client.start("attacked.stands", {"name": "away"})
+        until_sync(lambda: any(line.startswith("away 0") for line in cluster.noted("patients")), 20)
+        cluster.server.kill()
+        worker.terminate()
+        assert worker.exit_code == 0
+        (cluster.notes / "away").touch()
+        cluster.server.restart()
+        worker.restart()
+        run.result(timeout=40)
         cluster.sound()
 
 

@@ -6,6 +6,7 @@ import uuid
 
 import kombu
 import pytest
+import redis
 from celery_kit import Server, Worker, until
 
 from agnt5.runtime.publish import Outgoing, publish
@@ -163,6 +164,21 @@ def test_requeue_puts_a_message_behind_the_others_and_marks_it(server):
         assert receiver.messages[2].delivery_info["redelivered"]
         receiver.messages[2].reject()
         assert server.client.hlen("unacked") == 0
+
+
+def test_what_cannot_be_given_back_raises_nothing_and_waits_for_its_lease(server, monkeypatch, caplog):
+    def away(*_):
+        raise redis.ConnectionError("no server answers")
+
+    with server.ours() as ours:
+        send(ours, "q", 1)
+        receiver = Receiver(ours, "q")
+        receiver.until(1)
+        with monkeypatch.context() as broken:
+            broken.setattr(receiver.messages[0].channel, "give_back", away)
+            receiver.messages[0].requeue()
+        assert "could not be given back: no server answers" in caplog.text
+        assert server.client.hlen("unacked") == 1
 
 
 def test_closing_gives_back_what_is_held_in_its_order(server):

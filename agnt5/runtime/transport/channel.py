@@ -71,7 +71,10 @@ class QoS(virtual.QoS):
         """Give a message back to its queue, behind what waits there, or drop it."""
         message = self._delivered.pop(delivery_tag, None)
         if requeue and message is not None:
-            self.channel.give_back([message], "last")
+            try:
+                self.channel.give_back([message], "last")
+            except self.channel.connection_errors as error:
+                logger.warning("A message waits until its lease has run out; it could not be given back: %s", error)
         else:
             self.channel.acknowledge(delivery_tag)
 
