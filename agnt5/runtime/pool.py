@@ -26,11 +26,11 @@ from celery import signals
 from celery.concurrency.base import BasePool
 from celery.utils import log as celery_log
 from celery.utils.log import get_logger
-from celery.worker import state
 from kombu import serialization
 
 from agnt5.runtime.job import Job
 from agnt5.runtime.loopthread import LoopThread, Outbox
+from agnt5.runtime.stopping import is_cold
 from agnt5.runtime.threads import Threads
 from agnt5.runtime.tracing import Interruptible, Tracer, is_coroutine_task
 
@@ -44,11 +44,6 @@ CONCURRENCY = 250
 THREADS = 64
 #: Seconds that a cold shutdown waits for cancelled coroutines.
 COLD_S = 5.0
-
-
-def is_cold() -> bool:
-    """Whether this worker was told to stop without waiting for what it does."""
-    return state.should_terminate is not None and state.should_terminate is not False
 
 
 class TaskPool(BasePool):  # type: ignore[misc]  # Celery is untyped

@@ -43,9 +43,14 @@ class Word:
 
     def heard(self) -> Stop:
         """What has been said."""
-        if _marked(state.should_terminate):
+        if is_cold():
             return Stop.COLD
         return max(Stop(self._page[0]), Stop.WARM if _marked(state.should_stop) else Stop.NOT)
+
+
+def is_cold() -> bool:
+    """Whether this worker was told to stop without waiting for what it does."""
+    return _marked(state.should_terminate)
 
 
 def forks(pool: Any) -> bool:

@@ -13,10 +13,10 @@ from celery import bootsteps, signals
 
 from agnt5.contracts.errors import Agnt5Error
 from agnt5.runtime.events import BatchingDispatcher
-from agnt5.runtime.pool import COLD_S, TaskPool, is_cold
+from agnt5.runtime.pool import COLD_S, TaskPool
 from agnt5.runtime.predecessor import reap_predecessors
 from agnt5.runtime.process import Runtime
-from agnt5.runtime.stopping import HEED_S, Stop, forks
+from agnt5.runtime.stopping import HEED_S, Stop, forks, is_cold
 from agnt5.runtime.tellers import EventTeller
 from agnt5.store.opening import open_store
 from agnt5.telemetry import metrics_endpoint
