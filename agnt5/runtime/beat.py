@@ -140,7 +140,7 @@ class Scheduler(CeleryScheduler):  # type: ignore[misc]  # Celery is untyped
     def close(self) -> None:
         """Disconnect."""
         super().close()
-        if self._beat is not None and self._loop is not None and not self._loop.is_running():
+        if self._beat is not None and self._loop is not None:
             beat, self._beat = self._beat, None
             with contextlib.suppress(Agnt5Error):
                 self._run(beat.close)

@@ -66,10 +66,9 @@ def run_until_told(loop: asyncio.AbstractEventLoop, function: Callable[..., Coro
 @contextmanager
 def _stop_signals(handler: Callable[[int, Any], None]) -> Iterator[None]:
     """Have SIGTERM and SIGINT handled in another way, where something of this thread handles them."""
-    usual: dict[int, Any] = {}
-    if threading.current_thread() is threading.main_thread():
-        usual = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    usual = {number: callback for number, callback in usual.items() if callable(callback)}
+    in_main = threading.current_thread() is threading.main_thread()
+    found = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT) if in_main}
+    usual = {number: callback for number, callback in found.items() if callable(callback)}
     try:
         for number in usual:
             signal.signal(number, handler)
