@@ -12,10 +12,11 @@ import logging
 import uuid
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from contextlib import AbstractContextManager
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from agnt5.contracts.clock import now_ms
 from agnt5.contracts.errors import Agnt5Error, InvalidInputError, SealedPayloadError, StaleEpochError
@@ -52,6 +53,8 @@ from agnt5.store.subscriber import Subscriber
 from agnt5.telemetry import logs_kept
 
 logger = logging.getLogger("agnt5.runtime")
+
+M = TypeVar("M")
 
 
 SUSPECT_CRASHES = 2
@@ -235,25 +238,15 @@ class Host:
             if self.live.get(live.run_id) is live:
                 await self.store.link.call("HDEL", keys.run(live.run_id, self.store.shards), "danger")
 
-    @contextlib.contextmanager
-    def taking(self, run_id: str) -> Iterator[None]:
+    def taking(self, run_id: str) -> AbstractContextManager[None]:
         """The store may list a run as ours before we know of it: meanwhile `reconcile` leaves it alone."""
-        self.claiming.add(run_id)
-        try:
-            yield
-        finally:
-            self.claiming.discard(run_id)
+        return _among(self.claiming, run_id)
 
     # ---- what live runs use
 
-    @contextlib.contextmanager
-    def ends(self, live: LiveRun) -> Iterator[None]:
+    def ends(self, live: LiveRun) -> AbstractContextManager[None]:
         """A run's end is on the wire: a shutdown waits until its slot is told, and the messages it brings are sent."""
-        self.ending.add(live)
-        try:
-            yield
-        finally:
-            self.ending.discard(live)
+        return _among(self.ending, live)
 
     def spawn(
         self, coro: Coroutine[Any, Any, Any], live: Journaled | None = None, *, context: Context | None = None
@@ -391,6 +384,15 @@ def _requested(arrival: Arrival, handler: Handler) -> StartRequest:
         value = {"args": list(arrival.args), "kwargs": arrival.kwargs}
         return StartRequest(arrival.run_id, handler.address, value, priority=arrival.priority, refusal=str(error))
     return StartRequest(arrival.run_id, handler.address, value, priority=arrival.priority)
+
+
+@contextlib.contextmanager
+def _among(members: set[M], one: M) -> Iterator[None]:
+    members.add(one)
+    try:
+        yield
+    finally:
+        members.discard(one)
 
 
 async def _done(pending: Awaitable[Any]) -> None:
