@@ -21,11 +21,16 @@ def wait_s(failure: LLMError, tries: int, retries: int, chance: float, longest_s
     come back together; but what the provider asks for is waited in full, and a little more by chance, unless it asks
     for more than `longest_s`.
     """
-    if isinstance(failure, LLMRequestError) or tries > retries:
+    if isinstance(failure, LLMRequestError) or tries > retries or put_off_s(failure, longest_s) is not None:
         return None
     grown: float = min(_FIRST_S * 2 ** (tries - 1), _GROWN_S) * (1 - chance / 2)
     if failure.retry_after is None:
         return grown
-    if failure.retry_after > longest_s:
-        return None
     return max(grown, failure.retry_after * (1 + chance / 20))
+
+
+def put_off_s(failure: LLMError, longest_s: float) -> float | None:
+    """Seconds that the provider asks to wait, where they are too many to be sat out in the step; else None."""
+    if isinstance(failure, LLMRequestError) or failure.retry_after is None or failure.retry_after <= longest_s:
+        return None
+    return failure.retry_after

@@ -16,7 +16,6 @@ from agnt5.contracts.budgets import Budget, ScopedBudget, Spent, applicable
 from agnt5.contracts.errors import (
     InvalidInputError,
     LLMError,
-    LLMRequestError,
     RunFailedError,
     StructuredOutputError,
     model_error,
@@ -27,7 +26,7 @@ from agnt5.llm.failures import masked
 from agnt5.llm.messages import messages_of
 from agnt5.llm.requests import Request
 from agnt5.llm.responses import LLMChunk, LLMResponse
-from agnt5.llm.retrying import DURABLE_WAIT_S
+from agnt5.llm.retrying import DURABLE_WAIT_S, put_off_s
 from agnt5.llm.structured import Wanted, complaint
 from agnt5.llm.tools import Tool
 from agnt5.sdk.llm_stream import LLMStream, Relay
@@ -258,7 +257,9 @@ class LLM:
                 return LLMResponse.model_validate(await self._step(question, self._whole(question)))
             except RunFailedError as failed:
                 error = model_error(failed) or failed
-            wait_s = _wait_of(error, question.request) if durable and waits < question.request.retries else None
+            wait_s = None
+            if durable and waits < question.request.retries and isinstance(error, LLMError):
+                wait_s = put_off_s(error, question.request.patience_s)
             if wait_s is None or not self._ctx.patched(WAITS):
                 raise error from None
             waits += 1
@@ -349,14 +350,6 @@ async def _relayed(call: ModelCall, relay: Relay) -> LLMResponse:
     finally:
         await chunks.aclose()
     return response
-
-
-def _wait_of(error: Exception, request: Request) -> float | None:
-    """The seconds that a provider asks to wait, where they were too many to be sat out in the step."""
-    if not isinstance(error, LLMError) or isinstance(error, LLMRequestError):
-        return None
-    asked = error.retry_after
-    return asked if asked is not None and asked > request.patience_s else None
 
 
 def _within_budgets(
