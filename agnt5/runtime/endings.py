@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from typing import TYPE_CHECKING
 
 from agnt5.contracts.ids import entity_of, parent_of
 from agnt5.replay import journal
@@ -20,6 +21,9 @@ from agnt5.store.store import Store
 from agnt5.telemetry.figures import current
 from agnt5.telemetry.metrics_names import OTHER
 from agnt5.telemetry.spans import active
+
+if TYPE_CHECKING:
+    from agnt5.telemetry.spans_tracer import Tracing
 
 logger = logging.getLogger("agnt5.beat")
 
@@ -63,17 +67,17 @@ class Endings:
         return known
 
     async def _tell(self, ends: list[Untold], handlers: set[str]) -> None:
-        figures = current()
-        if not figures.on and active() is None:
+        figures, tracing = current(), active()
+        if not figures.on and tracing is None:
             return
         journals = await asyncio.gather(*(self._ends_of_journal(end) for end in ends))
-        reopened = [await self._reopened_ms(end) for end in ends]
+        reopened = [[] if tracing is None else await self._reopened_ms(end) for end in ends]
         for end, (first, last), again in zip(ends, journals, reopened, strict=True):
             took_s = None if first is None else max(0, end.at_ms - entry_ms(first)) / 1000
             # anybody who starts runs may name handlers that there are not
             figures.ended(end.handler if end.handler in handlers else OTHER, end.ending, took_s)
-            if first is not None and last is not None:
-                self._record(end, first, last, again)
+            if tracing is not None and first is not None and last is not None:
+                self._record(tracing, end, first, last, again)
 
     async def _ends_of_journal(self, end: Untold) -> tuple[bytes | None, bytes | None]:
         """Its first entry and the run's end; None where the run is past its retention."""
@@ -83,15 +87,13 @@ class Endings:
 
     async def _reopened_ms(self, end: Untold) -> list[int]:
         """When it was opened again before this end: only roots are, and each time is an attempt more."""
-        if active() is None or not end.attempt or parent_of(end.run_id) or entity_of(end.run_id):
+        if not end.attempt or parent_of(end.run_id) or entity_of(end.run_id):
             return []
         entries = (await self._store.entries(end.run_id, 0))[: end.length]
         return [int(found[1]) for entry in entries if (found := _REOPENED.fullmatch(entry))]
 
-    def _record(self, end: Untold, first: bytes, last: bytes, reopened_ms: list[int]) -> None:
+    def _record(self, tracing: Tracing, end: Untold, first: bytes, last: bytes, reopened_ms: list[int]) -> None:
         """Record the run's span, unless its journal is another one by now or cannot be read here."""
-        if (tracing := active()) is None:
-            return
         from agnt5.runtime.run_spans import record_untold  # noqa: PLC0415 - only those who trace pay for it
 
         opened = self._store.sealer.open
