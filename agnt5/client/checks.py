@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from agnt5.client.entity_checks import check_call, check_entities
 from agnt5.client.findings import Expire, Finding, Mend, Reap
 from agnt5.client.moments import span
+from agnt5.client.runs import lacks_key
 from agnt5.client.survey import Seen, SeenAsk, Shard
-from agnt5.contracts.errors import SealedPayloadError
 from agnt5.contracts.ids import entity_of
 from agnt5.replay import journal
 from agnt5.store import keys
@@ -132,7 +132,7 @@ def _waiting(shard: Shard, run: Seen, facts: Facts) -> Iterator[Finding]:
             yield _finding(
                 "refused-for-ever", run, "was refused by a worker, and no starting worker would try it again"
             )
-        sealed = trouble.startswith(SealedPayloadError.__name__)
+        sealed = lacks_key(trouble)
         yield Finding(
             code="refused", severity="warning", about="run", run=run.id,
             found=f"run {run.id} waits for {'a worker with its key' if sealed else 'code that fits it'}: {trouble}",

@@ -8,7 +8,7 @@ from typing import Any
 
 from agnt5 import codec
 from agnt5.contracts.clock import at_ms
-from agnt5.contracts.errors import RunCancelledError, TaskFailedError, from_data
+from agnt5.contracts.errors import RunCancelledError, SealedPayloadError, TaskFailedError, from_data
 from agnt5.contracts.runs import RunStatus
 from agnt5.sealing import Sealer
 from agnt5.store.replies import Record
@@ -40,6 +40,11 @@ class RunState:
     result: Any = None
     error: dict[str, Any] | None = None
     trouble: str | None = None
+
+
+def lacks_key(trouble: str) -> bool:
+    """Whether a worker refused a run because it has no key of its values: other code would not help."""
+    return trouble.startswith(SealedPayloadError.__name__)
 
 
 def state_of(record: Record) -> RunState:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from agnt5.client.moments import span
-from agnt5.client.runs import RunState
+from agnt5.client.runs import RunState, lacks_key
 from agnt5.telemetry.logs_format import field_word
 from agnt5.web.pages import layout
 
@@ -102,5 +102,5 @@ def shortened(text: str) -> str:
 
 ALL = {
     "pretty": pretty, "ago": ago, "clock": clock, "iso": iso, "duration": duration, "count": count, "tone": tone,
-    "brief": brief, "level": level, "shortened": shortened, "word": field_word,
+    "brief": brief, "level": level, "shortened": shortened, "word": field_word, "lacks_key": lacks_key,
 }  # fmt: skip
